@@ -1,0 +1,86 @@
+"""Étude studies a Keras vision model and its data, then trains it with what it learned.
+
+Example:
+    ```python
+    import etude
+
+    report = etude.fit(model, train_data, validation_data)
+    report.summary()
+    ```
+
+Names are resolved when they are first used (PEP 562), so that `import etude` takes
+milliseconds and brings in neither TensorFlow nor Keras nor NumPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from etude import data as data
+    from etude import errors as errors
+    from etude import metalearners as metalearners
+    from etude import models as models
+    from etude._fit import fit as fit
+    from etude._fit import plan as plan
+    from etude._fit import train as train
+    from etude._fit import tune as tune
+    from etude.findings import Finding as Finding
+    from etude.problem import Problem as Problem
+    from etude.recipe import Recipe as Recipe
+    from etude.report import Plan as Plan
+    from etude.report import Report as Report
+    from etude.report import Tuning as Tuning
+    from etude.training.trainer import Trainer as Trainer
+
+__version__ = "0.1.0"
+
+# Where each public name lives.
+_HOMES = {
+    "fit": "etude._fit",
+    "plan": "etude._fit",
+    "train": "etude._fit",
+    "tune": "etude._fit",
+    "Finding": "etude.findings",
+    "Plan": "etude.report",
+    "Problem": "etude.problem",
+    "Recipe": "etude.recipe",
+    "Report": "etude.report",
+    "Trainer": "etude.training.trainer",
+    "Tuning": "etude.report",
+}
+_MODULES = frozenset({"data", "errors", "metalearners", "models"})
+
+__all__ = [
+    "Finding",
+    "Plan",
+    "Problem",
+    "Recipe",
+    "Report",
+    "Trainer",
+    "Tuning",
+    "__version__",
+    "data",
+    "errors",
+    "fit",
+    "metalearners",
+    "models",
+    "plan",
+    "train",
+    "tune",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"etude.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'etude' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,335 @@
+"""The roof: `fit`, `tune`, `plan` and `train`. Only this module knows every floor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from etude._session import Session
+from etude.budget import Budget, Clock, parse_bytes, parse_duration
+from etude.errors import RecipeError
+from etude.optim._registry import COMPILED, check_name
+from etude.problem import Problem
+from etude.recipe import Recipe
+from etude.report import Plan, Report, Tuning
+from etude.report.progress import Progress
+
+# The largest batch that is chosen without a study, and how many steps an epoch should have.
+LARGEST_BATCH, STEPS_WANTED = 128, 100
+
+
+def fit(
+    model: Any,
+    train: Any,
+    validation: Any = None,
+    *,
+    unlabeled: Any = None,
+    test: Any = None,
+    task: str | None = None,
+    recipe: Recipe | str | Path | None = None,
+    keep: Iterable[str] = (),
+    epochs: float | None = None,
+    time_budget: str | float | None = None,
+    run_dir: str | Path | None = None,
+    seed: int = 0,
+    callbacks: Sequence[Any] = (),
+    class_weight: str | Mapping[int, float] | None = None,
+    validation_split: float = 0.15,
+    memory_budget: str | int = "4GiB",
+    resize: Any = None,
+    ignore_label: int | None = None,
+    verbose: int = 1,
+    clock: Clock | None = None,
+) -> Report:
+    """Studies the model and the data, trains within the time, and returns the evidence.
+
+    The model that is passed in is the one that is trained; it holds the best weights at
+    the end, compiled, so that `model.evaluate` gives what the report says.
+
+    Args:
+        model: A Keras model with one image in and one output out, or a `.keras` file.
+        train: `(x, y)` or `(x, y, sample_weight)` arrays, a `tf.data.Dataset`, a
+            `keras.utils.PyDataset`, `"tfds:NAME"`, an `.npz` file, or a folder of class
+            folders. Labels stay as they are: integers, one-hot, multi-hot or masks.
+        validation: The same; used for choosing. Left out, a stratified share of the
+            training data is held out.
+        unlabeled: Images without labels; checked, and kept for methods that use them.
+        test: The same as `train`; touched once, at the end.
+        task: `"binary"`, `"single_label"`, `"multi_label"` or `"semantic_segmentation"`;
+            found from labels and outputs when left out.
+        recipe: What is decided already: a Recipe, or a YAML file of one. Values without a
+            mark count as given.
+        keep: Names of recipe values or groups that no study may change.
+        epochs: Passes over the training data.
+        time_budget: Seconds of active work, or `"10m"`; study, training, evaluation and
+            files included. With `epochs` too, whichever ends first.
+        run_dir: A folder in which the run is stored as it goes; the same call goes on
+            from there if it is killed.
+        seed: Of the split, of the order of samples, and of all that Étude draws.
+        callbacks: Keras callbacks.
+        class_weight: `"balanced"`, or a weight per class.
+        validation_split: The share held out without `validation`.
+        memory_budget: Data up to this size become resident beside the model; bytes or
+            text such as `"2GiB"`.
+        resize: `(height, width)`, or a policy for images of mixed sizes.
+        ignore_label: The mask value that counts for nothing.
+        verbose: 0 is silent, 1 shows bars on a terminal, 2 prints lines.
+        clock: Returns seconds; for tests.
+
+    Returns:
+        The report. `report.model` is `model`.
+
+    Raises:
+        EtudeError: Anything that a user can mend, before the first step.
+
+    Example:
+        >>> report = etude.fit(model, (x, y), time_budget="10m")  # doctest: +SKIP
+        >>> report.summary()  # doctest: +SKIP
+    """
+    budget = _budget(time_budget, clock)
+    stated = _stated(recipe, keep, class_weight)
+    with Progress(verbose) as shown:
+        shown.phase("inspecting")
+        problem = Problem.inspect(
+            model,
+            train,
+            validation,
+            unlabeled,
+            task,
+            test=test,
+            seed=seed,
+            validation_split=validation_split,
+            memory_budget=parse_bytes(memory_budget),
+            resize=resize,
+            ignore_label=ignore_label,
+        )
+        session = Session(
+            problem,
+            starting_recipe(problem, stated),
+            budget=budget,
+            epochs=epochs,
+            seed=seed,
+            memory_budget=parse_bytes(memory_budget),
+            class_weight=class_weight,
+            run_dir=run_dir,
+            shown=shown,
+        )
+        return session.perform(callbacks, study=True)
+
+
+def train(
+    problem: Problem,
+    recipe: Recipe,
+    *,
+    epochs: float | None = None,
+    time_budget: str | float | None = None,
+    run_dir: str | Path | None = None,
+    seed: int = 0,
+    callbacks: Sequence[Any] = (),
+    class_weight: str | Mapping[int, float] | None = None,
+    memory_budget: str | int = "4GiB",
+    verbose: int = 1,
+    clock: Clock | None = None,
+) -> Report:
+    """Performs a recipe as it stands, without study. Arguments as for `fit`.
+
+    Args:
+        problem: From `Problem.inspect`.
+        recipe: For example `Tuning.recipe`.
+    """
+    budget = _budget(time_budget, clock)
+    with Progress(verbose) as shown:
+        session = Session(
+            problem,
+            _stated(recipe, (), class_weight),
+            budget=budget,
+            epochs=epochs,
+            seed=seed,
+            memory_budget=parse_bytes(memory_budget),
+            class_weight=class_weight,
+            run_dir=run_dir,
+            shown=shown,
+        )
+        return session.perform(callbacks, study=False)
+
+
+def tune(
+    model: Any,
+    train: Any,
+    validation: Any = None,
+    *,
+    unlabeled: Any = None,
+    task: str | None = None,
+    recipe: Recipe | str | Path | None = None,
+    keep: Iterable[str] = (),
+    epochs: float | None = None,
+    time_budget: str | float | None = None,
+    run_dir: str | Path | None = None,
+    seed: int = 0,
+    class_weight: str | Mapping[int, float] | None = None,
+    validation_split: float = 0.15,
+    memory_budget: str | int = "4GiB",
+    resize: Any = None,
+    ignore_label: int | None = None,
+    verbose: int = 1,
+    clock: Clock | None = None,
+) -> Tuning:
+    """Studies only: the recipe for a run of this length, to hand to production.
+
+    The model's weights, statistics and random state are afterwards as they were. Arguments
+    as for `fit`; `epochs` or `time_budget` say how long the run will be that the recipe is
+    for.
+    """
+    budget = _budget(time_budget, clock)
+    stated = _stated(recipe, keep, class_weight)
+    with Progress(verbose) as shown:
+        shown.phase("inspecting")
+        problem = Problem.inspect(
+            model,
+            train,
+            validation,
+            unlabeled,
+            task,
+            seed=seed,
+            validation_split=validation_split,
+            memory_budget=parse_bytes(memory_budget),
+            resize=resize,
+            ignore_label=ignore_label,
+        )
+        session = Session(
+            problem,
+            starting_recipe(problem, stated),
+            budget=budget,
+            epochs=epochs,
+            seed=seed,
+            memory_budget=parse_bytes(memory_budget),
+            class_weight=class_weight,
+            run_dir=run_dir,
+            shown=shown,
+        )
+        return session.tune()
+
+
+def plan(
+    model: Any,
+    train: Any,
+    validation: Any = None,
+    *,
+    unlabeled: Any = None,
+    test: Any = None,
+    task: str | None = None,
+    recipe: Recipe | str | Path | None = None,
+    keep: Iterable[str] = (),
+    epochs: float | None = None,
+    time_budget: str | float | None = None,
+    seed: int = 0,
+    class_weight: str | Mapping[int, float] | None = None,
+    validation_split: float = 0.15,
+    memory_budget: str | int = "4GiB",
+    resize: Any = None,
+    ignore_label: int | None = None,
+    verbose: int = 1,
+    clock: Clock | None = None,
+) -> Plan:
+    """Checks everything and says what a run would do and how long it would take.
+
+    A few steps are timed on the model and undone; nothing is studied, trained or written.
+    Arguments as for `fit`.
+    """
+    budget = _budget(time_budget, clock)
+    stated = _stated(recipe, keep, class_weight)
+    with Progress(verbose) as shown:
+        shown.phase("inspecting")
+        problem = Problem.inspect(
+            model,
+            train,
+            validation,
+            unlabeled,
+            task,
+            test=test,
+            seed=seed,
+            validation_split=validation_split,
+            memory_budget=parse_bytes(memory_budget),
+            resize=resize,
+            ignore_label=ignore_label,
+        )
+        session = Session(
+            problem,
+            starting_recipe(problem, stated),
+            budget=budget,
+            epochs=epochs,
+            seed=seed,
+            memory_budget=parse_bytes(memory_budget),
+            class_weight=class_weight,
+            run_dir=None,
+            shown=shown,
+        )
+        return session.plan()
+
+
+def starting_recipe(problem: Problem, stated: Recipe) -> Recipe:
+    """The recipe that studies begin with: what is stated, and sound starting choices.
+
+    A one-cycle schedule that ends with the run; the optimizer that the model was compiled
+    with, Adam without one; and a batch that gives an epoch about a hundred steps.
+    """
+    optimization: dict[str, Any] = {"schedule": "one_cycle"}
+    if problem.compiled_optimizer is not None:
+        optimization["optimizer"] = COMPILED
+    size = problem.train.size
+    wanted = LARGEST_BATCH if size is None else max(1, size // STEPS_WANTED)
+    batch = min(LARGEST_BATCH, max(16, 2 ** int(math.log2(wanted))))
+    if size is not None:
+        batch = min(batch, size)
+    if stated.compute.accumulate > batch:
+        batch = stated.compute.accumulate
+    return stated.learn("fit", optimization=optimization, compute={"batch_size": batch})
+
+
+def _budget(time_budget: str | float | None, clock: Clock | None) -> Budget:
+    return Budget(None if time_budget is None else parse_duration(time_budget), clock=clock)
+
+
+def _stated(
+    recipe: Recipe | str | Path | None,
+    keep: Iterable[str],
+    class_weight: str | Mapping[int, float] | None,
+) -> Recipe:
+    """What the user decided, as a recipe with marks."""
+    if recipe is None:
+        recipe = Recipe()
+    elif isinstance(recipe, str | Path):
+        try:
+            recipe = Recipe.load(recipe)
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(
+                "The recipe cannot be read.",
+                required="a YAML file, as `Recipe.save` writes it",
+                received=f"{recipe}: {error}",
+                advice="check the path",
+            ) from error
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(
+            "The recipe is not a recipe.",
+            required="an `etude.Recipe`, or the path of a YAML file",
+            received=type(recipe).__name__,
+            advice="start from `etude.Recipe().give(optimization={'learning_rate': 0.1})`",
+        )
+    changed = [path for path, value in Recipe().values().items() if recipe.values()[path] != value]
+    unmarked = [path for path in changed if recipe.mark(path).origin == "default"]
+    recipe = recipe.keep([*keep, *unmarked])
+    if class_weight == "balanced":
+        recipe = recipe.give(sampling={"class_weight": "balanced"})
+    elif isinstance(class_weight, str):
+        raise RecipeError(
+            "The class weights are not known.",
+            required="'balanced', or a weight per class such as {0: 1.0, 1: 5.0}",
+            received=repr(class_weight),
+            advice="mend the value",
+        )
+    check_name(recipe.optimization.optimizer)
+    return recipe
+
+

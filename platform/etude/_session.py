@@ -1,0 +1,422 @@
+"""One call of `fit`, `tune`, `plan` or `train`: its parts, in order, and what it stores."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import etude
+from etude.budget import Budget, CostModel, Schedule, schedule_epochs, schedule_time
+from etude.errors import BudgetError, RecipeError, RunError
+from etude.findings import Cost, Finding
+from etude.problem import Problem
+from etude.recipe import Recipe
+from etude.report import Plan, Report, Tuning
+from etude.report.progress import Progress
+from etude.tasks import balanced_weights
+from etude.training import snapshot
+from etude.training.run import INTERRUPTED, NOT_FINITE, Run
+from etude.training.store import Store
+from etude.training.studio import Studio
+from etude_metalearners import META_LEARNERS
+
+# Neither epochs nor time: so many epochs.
+DEFAULT_EPOCHS = 20
+# What is set aside for the report and other small things at the end, in seconds.
+FINISH_SECONDS = 0.5
+
+
+class Session:
+    """One call: problem, recipe, budget, and where they are stored."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        recipe: Recipe,
+        *,
+        budget: Budget,
+        epochs: float | None,
+        seed: int,
+        memory_budget: int,
+        class_weight: str | Mapping[int, float] | None,
+        run_dir: str | Path | None,
+        shown: Progress,
+    ) -> None:
+        self.notes = list(problem.notes)
+        if epochs is None and budget.seconds is None:
+            epochs = DEFAULT_EPOCHS
+            self.notes.append(
+                f"Neither `epochs` nor `time_budget` was given: {epochs} epochs are trained."
+            )
+        if epochs is not None and not (math.isfinite(epochs) and epochs > 0):
+            raise BudgetError(
+                "The number of epochs is not one.",
+                required="a positive number",
+                received=repr(epochs),
+                advice="write it as `epochs=10`",
+            )
+        _check_smoothing(problem, recipe)
+        self.problem, self.recipe, self.budget = problem, recipe, budget
+        self.epochs, self.seed, self.shown = epochs, seed, shown
+        self.findings: list[Finding] = []
+        self.ledger: list[dict[str, Any]] = []
+        self.inspected = budget.spent()
+        self.call = {
+            "etude": etude.__version__,
+            "problem": problem.fingerprint(),
+            "recipe": recipe.to_dict(),
+            "epochs": epochs,
+            "time_budget": budget.seconds,
+            "seed": seed,
+        }
+        self.store = None if run_dir is None else Store(run_dir)
+        self.began_before = self.store is not None and self.store.begin(self.call, problem.model)
+        self.studio = Studio(
+            problem,
+            recipe,
+            budget=budget,
+            seed=seed,
+            memory_budget=memory_budget,
+            class_weights=_class_weights(problem, recipe, class_weight),
+        )
+
+    # -- The three uses ------------------------------------------------------------------
+
+    def perform(self, callbacks: Sequence[Any], *, study: bool) -> Report:
+        """Studies if asked to, trains, and reports."""
+        kept = self.store.state() if self.store is not None else None
+        if kept is None:
+            self._study(study)
+            run = self._new_run(callbacks)
+        else:
+            run = self._old_run(callbacks, *kept)
+            if run.progress.reason and (report := self._stored_report(run)) is not None:
+                return report
+        self._train(run)
+        return self._report(run)
+
+    def tune(self) -> Tuning:
+        """Studies only."""
+        self._study(True)
+        return Tuning(
+            problem=self._facts(),
+            recipe=self.recipe,
+            findings=tuple(self.findings),
+            notes=(*self.notes, *self.studio.events),
+            costs=self.ledger,
+        )
+
+    def plan(self) -> Plan:
+        """Measures only."""
+        self.shown.phase("measuring")
+        costs = self._measured()
+        schedule = self._schedule(costs)
+        seconds = {"inspection": self.inspected, "measuring": self.budget.spent() - self.inspected}
+        for kind in META_LEARNERS.values():
+            learner = kind()
+            if learner.obstacle(self.studio, self.recipe, schedule.total_steps) is None:
+                steps = learner.cost(self.studio, self.recipe, schedule.total_steps).steps
+                seconds[f"study: {learner.name.replace('_', ' ')}"] = steps * costs.step
+        evaluations = math.ceil(
+            schedule.total_steps / schedule.segment / schedule.evaluate_every
+        )
+        seconds |= {
+            "training": schedule.total_steps * costs.step,
+            "evaluation": evaluations * costs.evaluation,
+            "finish": costs.finish,
+        }
+        return Plan(
+            problem=self._facts(),
+            recipe=self.recipe,
+            steps=schedule.total_steps,
+            epochs=schedule.epochs,
+            seconds=seconds,
+            notes=(*self.notes, *self.studio.events),
+        )
+
+    def _facts(self) -> dict[str, Any]:
+        """What was found of the problem; the notes stand beside it."""
+        return {**self.problem.facts, "fingerprint": self.problem.fingerprint()}
+
+    # -- Parts ---------------------------------------------------------------------------
+
+    def _study(self, study: bool) -> None:
+        """Measures, then lets every meta-learner learn or say why it does not."""
+        self.shown.phase("measuring")
+        known = self._known_findings() if self.store is not None else None
+        start = self.budget.spent()
+        self.costs = self._measured()
+        self.ledger += [
+            {"part": "inspection", "predicted": None, "true": self.inspected},
+            {"part": "measuring", "predicted": None, "true": self.budget.spent() - start},
+        ]
+        for kind in META_LEARNERS.values() if study else ():
+            learner = kind()
+            steps = self._schedule(self.costs).total_steps
+            finding = self._reusable(known, learner.key(self.studio, self.recipe))
+            if finding is None:
+                obstacle = learner.obstacle(self.studio, self.recipe, steps)
+                if obstacle is None:
+                    expected = learner.cost(self.studio, self.recipe, steps)
+                    self.shown.phase(f"studying the {learner.name.replace('_', ' ')}")
+                    finding = learner.learn(self.studio, self.recipe, steps)
+                    finding = dataclasses.replace(
+                        finding, predicted=Cost(expected.steps * self.costs.step, expected.steps)
+                    )
+                else:
+                    finding = learner.skipped(self.studio, self.recipe, obstacle)
+            self.findings.append(finding)
+            self.recipe = finding.apply(self.recipe)
+            self.shown.finding(finding)
+            self.ledger.append(
+                {
+                    "part": f"study: {finding.learner.replace('_', ' ')}",
+                    "predicted": finding.predicted.seconds,
+                    "true": finding.true.seconds,
+                }
+            )
+            if self.store is not None:
+                self.store.save_findings(self.findings, {"spent": self.budget.spent()})
+        self.studio.set_recipe(
+            dataclasses.replace(
+                self.recipe,
+                compute=dataclasses.replace(
+                    self.recipe.compute, accumulate=self.studio.recipe.compute.accumulate
+                ),
+            )
+        )
+        self.recipe = self.studio.recipe
+
+    def _known_findings(self) -> list[Finding]:
+        assert self.store is not None
+        self.budget.resume(float(self.store.findings_meta().get("spent", 0.0)))
+        return self.store.findings()
+
+    @staticmethod
+    def _reusable(known: Sequence[Finding] | None, key: str) -> Finding | None:
+        return next((finding for finding in known or () if finding.key == key), None)
+
+    def _measured(self) -> CostModel:
+        limit = 3.0 if self.budget.seconds is None else min(3.0, 0.03 * self.budget.seconds)
+        costs = self.studio.measure(limit)
+        size, test = self.problem.validation.size, self.problem.test
+        share = (test.size or 0) / size if test is not None and size else 0.0
+        finish = costs.evaluation * (1.0 + share)
+        snapshot_seconds = self._snapshot_seconds()
+        self.studio.costs = dataclasses.replace(
+            costs,
+            snapshot=snapshot_seconds,
+            finish=finish + FINISH_SECONDS + (3.0 * snapshot_seconds if self.store else 0.0),
+        )
+        return self.studio.costs
+
+    def _snapshot_seconds(self) -> float:
+        """How long it takes to keep a state, on disk where there is a store."""
+        clock = self.budget.clock
+        start = clock()
+        state = snapshot.capture(self.studio.trainer)
+        if self.store is not None:
+            trial = self.store.folder / "trial.npz"
+            snapshot.write(trial, state, {})
+            trial.unlink()
+        return clock() - start
+
+    def _schedule(self, costs: CostModel) -> Schedule:
+        """The schedule that epochs and time lead to, as of now."""
+        multiple = self.recipe.compute.steps_per_execution
+        per_epoch = self.studio.steps_per_epoch
+        if self.budget.seconds is None:
+            assert self.epochs is not None
+            return schedule_epochs(self.epochs, per_epoch, multiple)
+        most = None
+        if self.epochs is not None:
+            most = schedule_epochs(self.epochs, per_epoch, multiple).total_steps
+        return schedule_time(
+            self.budget.remaining(), costs, per_epoch, multiple=multiple, most=most
+        )
+
+    def _new_run(self, callbacks: Sequence[Any]) -> Run:
+        schedule = self._schedule(self.costs)
+        controls = self.studio.trainer.controls
+        assert controls is not None
+        controls.total.assign(float(schedule.total_steps))
+        self.predicted = {
+            "training": schedule.total_steps * self.costs.step,
+            "evaluation": self.costs.evaluation
+            * math.ceil(schedule.total_steps / schedule.segment / schedule.evaluate_every),
+        }
+        return self._run(schedule, self.costs, callbacks)
+
+    def _old_run(self, callbacks: Sequence[Any], state: snapshot.State, meta: Mapping[str, Any]) -> Run:
+        """The run of the stored state, which tells recipe, findings and time spent."""
+        self.findings = [Finding.from_dict(row) for row in meta["findings"]]
+        self.recipe = Recipe.from_dict(meta["recipe"])
+        self.ledger, self.predicted = meta["ledger"], meta["predicted"]
+        self.studio.build(self.recipe)
+        self.studio.warm()
+        self.budget.resume(float(meta["progress"]["spent"]))
+        run = self._run(
+            Schedule.from_dict(meta["progress"]["schedule"]),
+            CostModel.from_dict(meta["costs"]),
+            callbacks,
+        )
+        run.resume(state, meta)
+        return run
+
+    def _run(self, schedule: Schedule, costs: CostModel, callbacks: Sequence[Any]) -> Run:
+        done = 0
+
+        def listener(step: int, metrics: Mapping[str, float]) -> None:
+            nonlocal done
+            self.shown.advance(max(0, step - done), **{k: float(v) for k, v in metrics.items()})
+            done = step
+
+        run = Run(
+            self.studio,
+            schedule,
+            costs,
+            budget=self.budget,
+            store=self.store,
+            callbacks=callbacks,
+            listener=listener,
+            extra={
+                "recipe": self.recipe.to_dict(),
+                "findings": [finding.to_dict() for finding in self.findings],
+                "ledger": self.ledger,
+                "predicted": self.predicted,
+            },
+        )
+        return run
+
+    def _train(self, run: Run) -> None:
+        self.shown.phase("training", run.progress.schedule.total_steps)
+        run.perform()
+        for event in [*self.studio.events, *run.progress.events]:
+            self.shown.say(event)
+        if run.progress.reason == NOT_FINITE and run.progress.best is None:
+            raise RunError(
+                "The loss does not stay finite, and no evaluation was reached before.",
+                required="a finite loss",
+                received=" ".join(run.progress.events),
+                advice="give a lower learning rate by `recipe`, or clip gradients: "
+                "`etude.Recipe().give(regularization={'clip_norm': 1.0})`",
+            )
+
+    def _stored_report(self, run: Run) -> Report | None:
+        """The report of a run that had ended before, with its weights in the model."""
+        assert self.store is not None
+        if not (self.store.folder / "report.json").exists():
+            return None
+        run.perform()
+        report = Report.load(self.store.folder)
+        return dataclasses.replace(
+            report, model=self.problem.model, keras_history=run.keras_history
+        )
+
+    def _report(self, run: Run) -> Report:
+        progress = run.progress
+        self.shown.phase("evaluating")
+        start = self.budget.spent()
+        outcome: dict[str, float] = {}
+        if progress.reason != INTERRUPTED:
+            outcome = {f"val_{k}": v for k, v in self.studio.evaluate().items()}
+            if self.problem.test is not None:
+                tested = self.studio.evaluate(self.problem.test)
+                outcome |= {f"test_{k}": v for k, v in tested.items()}
+        elif progress.best is not None:
+            outcome = {self.problem.monitor: progress.best[0]}
+        spent = self.budget.spent()
+        for part, seconds in progress.seconds.items():
+            self.ledger.append(
+                {"part": part, "predicted": self.predicted.get(part), "true": seconds}
+            )
+        self.ledger.append({"part": "last evaluation", "predicted": None, "true": spent - start})
+        report = Report(
+            problem=self._facts(),
+            recipe=self.recipe,
+            outcome=outcome,
+            history=progress.history,
+            notes=tuple(self.notes),
+            findings=tuple(self.findings),
+            costs=self.ledger,
+            events=(*self.studio.events, *progress.events),
+            budget={
+                "time_budget": self.budget.seconds,
+                "epochs": self.epochs,
+                "seconds": spent,
+                "steps": progress.step,
+                "epochs_done": progress.step / progress.schedule.steps_per_epoch,
+            },
+            finished=run.finished,
+            reason=progress.reason,
+            seed=self.seed,
+            versions=_versions(),
+            run_dir=None if self.store is None else str(self.store.folder),
+            model=self.problem.model,
+            keras_history=run.keras_history,
+        )
+        if self.store is not None:
+            report.save(self.store.folder)
+        return report
+
+
+def _check_smoothing(problem: Problem, recipe: Recipe) -> None:
+    if recipe.regularization.label_smoothing and problem.user_loss:
+        raise RecipeError(
+            "Label smoothing would take the place of your own loss.",
+            required="label_smoothing: 0 with a compiled loss",
+            received=f"label_smoothing: {recipe.regularization.label_smoothing}",
+            advice="give your loss its own label smoothing, or compile without a loss",
+        )
+
+
+def _class_weights(
+    problem: Problem, recipe: Recipe, given: str | Mapping[int, float] | None
+) -> Mapping[int, float] | None:
+    """Weights per class, by the user's own or balanced by the counts of the training set."""
+    classes = problem.task.classes()
+    if isinstance(given, Mapping):
+        wrong = [
+            k
+            for k, v in given.items()
+            if not (isinstance(k, int) and 0 <= k < (classes or 0)) or not 0 <= v < math.inf
+        ]
+        if wrong:
+            raise RecipeError(
+                "A class weight is not valid.",
+                required=f"classes from 0 to {(classes or 1) - 1} with weights of 0 or more",
+                received=f"{ {k: given[k] for k in wrong} }",
+                advice="mend the mapping",
+            )
+        return {c: float(given.get(c, 1.0)) for c in range(classes or 0)}
+    if recipe.sampling.class_weight != "balanced":
+        return None
+    counts = problem.facts["class_counts"]
+    if counts is None:
+        raise RecipeError(
+            "The classes cannot be balanced.",
+            required="a task with classes",
+            received=problem.task.name,
+            advice="leave `class_weight` out",
+        )
+    return balanced_weights(np.array(counts))
+
+
+def _versions() -> dict[str, str]:
+    import keras
+    import numpy
+    import tensorflow
+
+    return {
+        "etude": etude.__version__,
+        "keras": keras.__version__,
+        "tensorflow": tensorflow.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+    }

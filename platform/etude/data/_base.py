@@ -1,0 +1,104 @@
+"""What every source of data offers, whatever it was made from."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """Shape and type of one sample, without the batch axis.
+
+    Attributes:
+        image_shape: `(height, width, channels)`; `None` where samples differ.
+        image_dtype: NumPy name of the images' dtype, for example `"uint8"`.
+        label_shape: Shape of one label, `()` for an integer; `None` when unlabelled.
+        label_dtype: NumPy name of the labels' dtype; `None` when unlabelled.
+        weighted: Whether every sample brings its own weight.
+    """
+
+    image_shape: tuple[int | None, ...]
+    image_dtype: str
+    label_shape: tuple[int | None, ...] | None = None
+    label_dtype: str | None = None
+    weighted: bool = False
+
+    @property
+    def labelled(self) -> bool:
+        return self.label_shape is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrays:
+    """All samples of a source, in memory.
+
+    Attributes:
+        images: `(samples, height, width, channels)`, in the source's own dtype and range.
+        labels: `(samples, ...)`, exactly as the user gave them; `None` when unlabelled.
+        weights: `(samples,)` float32, or `None`.
+    """
+
+    images: np.ndarray[Any, Any]
+    labels: np.ndarray[Any, Any] | None = None
+    weights: np.ndarray[Any, Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def nbytes(self) -> int:
+        parts = (self.images, self.labels, self.weights)
+        return sum(part.nbytes for part in parts if part is not None)
+
+    def take(self, indices: np.ndarray[Any, Any]) -> Arrays:
+        """The samples at `indices`, in that order."""
+        return Arrays(
+            self.images[indices],
+            None if self.labels is None else self.labels[indices],
+            None if self.weights is None else self.weights[indices],
+        )
+
+
+class Source(abc.ABC):
+    """A set of samples that can be read in order, read shuffled, or held in memory.
+
+    Batches are tuples `(images,)`, `(images, labels)` or `(images, labels, weights)`.
+    Labels are never re-coded: the loss is fitted to them, so that the user's own
+    `model.evaluate(x, y)` goes on working with the labels they have.
+
+    Attributes:
+        name: What messages call it, for example `"train"`.
+        shuffle: How well `shuffled` mixes, in words for the report.
+    """
+
+    name: str
+    shuffle: str
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> int | None:
+        """The number of samples; `None` when unknown or endless."""
+
+    @property
+    @abc.abstractmethod
+    def spec(self) -> Spec:
+        """Shape and dtype of a sample."""
+
+    @abc.abstractmethod
+    def arrays(self, limit: int) -> Arrays | None:
+        """All samples in memory, or `None` when they take more than `limit` bytes."""
+
+    @abc.abstractmethod
+    def in_order(self, batch_size: int) -> tf.data.Dataset:
+        """One pass in natural order; the last batch may be smaller."""
+
+    @abc.abstractmethod
+    def shuffled(self, batch_size: int, *, seed: int, start: int = 0) -> tf.data.Dataset:
+        """Endless full batches, a function of `seed` alone, beginning with step `start`."""

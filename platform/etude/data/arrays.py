@@ -1,0 +1,184 @@
+"""Samples that are NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from etude.data import shuffle
+from etude.data._base import Arrays, Source, Spec
+from etude.data.convert import Array
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def label_type(dtype: np.dtype[Any]) -> str:
+    """The name a `Spec` gives to a label dtype; every kind of text is `"str"`."""
+    return "str" if dtype.kind in "OUS" else dtype.name
+
+
+def spec_of(arrays: Arrays) -> Spec:
+    """The spec of samples held in memory."""
+    labels = arrays.labels
+    return Spec(
+        image_shape=tuple(arrays.images.shape[1:]),
+        image_dtype=arrays.images.dtype.name,
+        label_shape=None if labels is None else tuple(labels.shape[1:]),
+        label_dtype=None if labels is None else label_type(labels.dtype),
+        weighted=arrays.weights is not None,
+    )
+
+
+def sample_bytes(spec: Spec) -> int | None:
+    """Bytes of one sample in memory; `None` when its size is not known."""
+    total = 4 if spec.weighted else 0
+    for shape, dtype in (
+        (spec.image_shape, spec.image_dtype),
+        (spec.label_shape, spec.label_dtype),
+    ):
+        if shape is None or dtype is None:
+            continue
+        if any(extent is None for extent in shape):
+            return None
+        width = 16 if dtype == "str" else np.dtype(dtype).itemsize
+        total += width * int(np.prod([extent or 0 for extent in shape], dtype=np.int64))
+    return max(total, 1)
+
+
+def batch_signature(spec: Spec) -> tuple[list[Any], list[tuple[int | None, ...]]]:
+    """TensorFlow dtypes, and shapes with a free batch axis, of a batch."""
+    import tensorflow as tf
+
+    dtypes = [tf.as_dtype(spec.image_dtype)]
+    shapes: list[tuple[int | None, ...]] = [(None, *spec.image_shape)]
+    if spec.label_shape is not None:
+        dtypes.append(tf.string if spec.label_dtype == "str" else tf.as_dtype(spec.label_dtype))
+        shapes.append((None, *spec.label_shape))
+    if spec.weighted:
+        dtypes.append(tf.float32)
+        shapes.append((None,))
+    return dtypes, shapes
+
+
+def parts_of(arrays: Arrays) -> tuple[Array, ...]:
+    """The arrays that are there: images, then labels, then weights."""
+    parts = (arrays.images, arrays.labels, arrays.weights)
+    return tuple(part for part in parts if part is not None)
+
+
+def arrays_of(parts: Sequence[Any], spec: Spec) -> Arrays:
+    """A batch, as its parts in order, back as `Arrays`."""
+    values = [np.asarray(part) for part in parts]
+    labels = values[1] if spec.labelled else None
+    return Arrays(values[0], labels, values[-1] if spec.weighted else None)
+
+
+def gathered(
+    ids: tf.data.Dataset,
+    spec: Spec,
+    take: Callable[[Array], tuple[Array, ...]],
+    *,
+    batch: int | None,
+) -> tf.data.Dataset:
+    """The samples of a stream of id batches, fetched by a NumPy function.
+
+    Args:
+        ids: Dataset of int64 ids `(batch,)`.
+        spec: What a sample is.
+        take: From ids to the parts of a batch.
+        batch: The static batch size, or `None`.
+    """
+    import tensorflow as tf
+
+    dtypes, shapes = batch_signature(spec)
+
+    def fetch(numbers: Any) -> tuple[Any, ...]:
+        # The samples stay in NumPy: no copy of the whole set, and memory-mapped files stay on disk.
+        values = tf.numpy_function(take, [numbers], dtypes, stateful=False)
+        for value, shape in zip(values, shapes, strict=True):
+            value.set_shape((batch, *shape[1:]))
+        return tuple(values)
+
+    return ids.map(fetch, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+
+class ArraySource(Source):
+    """A source over arrays in memory (or memory-mapped).
+
+    Args:
+        arrays: Checked samples.
+        name: What messages call the source.
+        class_names: Names of the classes, in label order, where known.
+        notes: What is worth saying of where the samples came from.
+    """
+
+    endless = False
+
+    def __init__(
+        self,
+        arrays: Arrays,
+        *,
+        name: str = "train",
+        class_names: tuple[str, ...] | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.name = name
+        self.shuffle = "perfect: every epoch is its own permutation of all samples"
+        self.class_names = class_names
+        self.notes = notes
+        self._arrays = arrays
+        self._spec = spec_of(arrays)
+
+    @property
+    def size(self) -> int:
+        """The number of samples."""
+        return len(self._arrays)
+
+    @property
+    def spec(self) -> Spec:
+        """Shape and dtype of a sample."""
+        return self._spec
+
+    def count(self) -> int:
+        """The number of samples."""
+        return self.size
+
+    def arrays(self, limit: int) -> Arrays | None:
+        """All samples in memory, or `None` when they take more than `limit` bytes."""
+        return self._arrays if self._arrays.nbytes <= limit else None
+
+    def subset(self, indices: Array, *, name: str) -> ArraySource:
+        """A source of the samples at `indices`, in that order."""
+        taken = self._arrays.take(indices)
+        return ArraySource(taken, name=name, class_names=self.class_names, notes=self.notes)
+
+    def _take(self, ids: Array) -> tuple[Array, ...]:
+        return parts_of(self._arrays.take(ids))
+
+    def in_order(self, batch_size: int) -> tf.data.Dataset:
+        """One pass in natural order; the last batch may be smaller."""
+        ids = shuffle.ids_in_order(self.size, batch_size)
+        return gathered(ids, self.spec, self._take, batch=None)
+
+    def shuffled(self, batch_size: int, *, seed: int, start: int = 0) -> tf.data.Dataset:
+        """Endless full batches, a function of `seed`, beginning with step `start`."""
+        ids = shuffle.id_stream(self.size, batch_size, seed, start)
+        return gathered(ids, self.spec, self._take, batch=batch_size)
+
+
+def in_memory(source: Source, limit: int) -> Source:
+    """The source as an `ArraySource` where it takes at most `limit` bytes, else itself."""
+    if isinstance(source, ArraySource):
+        return source
+    arrays = source.arrays(limit)
+    if arrays is None:
+        return source
+    return ArraySource(
+        arrays,
+        name=source.name,
+        class_names=getattr(source, "class_names", None),
+        notes=getattr(source, "notes", ()),
+    )

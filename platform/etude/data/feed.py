@@ -1,0 +1,39 @@
+"""What a run trains on: resident data where they fit, a stream where they do not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from etude.data._base import Source
+from etude.data.resident import Resident
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+class Feed:
+    """A source made ready for training.
+
+    Args:
+        source: Where the samples come from.
+        limit: Bytes that may become resident; larger sources stream.
+
+    Attributes:
+        resident: The samples beside the model, or `None` for a stream.
+    """
+
+    def __init__(self, source: Source, limit: int) -> None:
+        arrays = source.arrays(limit)
+        self.source = source
+        self.resident = None if arrays is None else Resident(arrays)
+
+    @property
+    def size(self) -> int | None:
+        """Samples; `None` for an endless or unknown stream."""
+        return len(self.resident) if self.resident is not None else self.source.size
+
+    def shuffled(self, batch_size: int, *, seed: int, start: int = 0) -> tf.data.Dataset:
+        """Endless full batches from step `start` on."""
+        if self.resident is not None:
+            return self.resident.shuffled(batch_size, seed=seed, start=start)
+        return self.source.shuffled(batch_size, seed=seed, start=start)

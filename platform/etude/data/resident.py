@@ -1,0 +1,82 @@
+"""Data that live beside the model: batches of ids travel, samples are gathered in the step."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from etude.data._base import Arrays
+from etude.data.shuffle import id_stream, ids_in_order
+
+_PREFIX = "etude_resident_"
+_counter = itertools.count()
+_residents: weakref.WeakValueDictionary[str, Resident] = weakref.WeakValueDictionary()
+
+
+class Resident:
+    """All samples of a set as tensors, in memory beside the model.
+
+    It can be given to `etude.Trainer`'s `fit`, `evaluate` and `predict` in the place of a
+    data set. A batch is then a vector of ids, which are the samples' identity, and the
+    shuffle is perfect: a permutation from seed and epoch.
+
+    Args:
+        arrays: The samples.
+
+    Example:
+        >>> data = Resident(Arrays(images, labels))  # doctest: +SKIP
+        >>> trainer.fit(data, batch_size=128, epochs=3)  # doctest: +SKIP
+    """
+
+    def __init__(self, arrays: Arrays) -> None:
+        self.size = len(arrays)
+        self.images = tf.convert_to_tensor(arrays.images)
+        self.labels = None if arrays.labels is None else tf.convert_to_tensor(arrays.labels)
+        self.weights = None
+        if arrays.weights is not None:
+            self.weights = tf.convert_to_tensor(np.asarray(arrays.weights, np.float32))
+        self.key = f"{_PREFIX}{next(_counter)}"
+        _residents[self.key] = self
+
+    def __len__(self) -> int:
+        return self.size
+
+    def shuffled(self, batch_size: int, *, seed: int, start: int = 0) -> tf.data.Dataset:
+        """Endless full batches of ids, beginning with step `start`."""
+        key = self.key
+        return id_stream(self.size, batch_size, seed=seed, start=start).map(lambda i: {key: i})
+
+    def in_order(self, batch_size: int) -> tf.data.Dataset:
+        """One pass of ids in natural order; the last batch may be smaller."""
+        key = self.key
+        return ids_in_order(self.size, batch_size).map(lambda i: {key: i})
+
+    def gather(self, ids: Any) -> tuple[Any, Any, Any]:
+        """Images, labels and weights of a batch of ids; `None` for what there is not."""
+        labels = None if self.labels is None else ops.take(self.labels, ids, axis=0)
+        weights = None if self.weights is None else ops.take(self.weights, ids, axis=0)
+        return as_input(ops.take(self.images, ids, axis=0)), labels, weights
+
+
+def as_input(images: Any) -> Any:
+    """Integer images as floats of the same value, as a Functional model takes them."""
+    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(images.dtype)):
+        return images
+    return ops.cast(images, keras.config.floatx())
+
+
+def gather(data: Any) -> tuple[Any, Any, Any, Any]:
+    """A batch as `(ids, x, y, sample_weight)`, whether it holds ids or samples."""
+    if isinstance(data, Mapping) and len(data) == 1:
+        (key, ids), *_ = data.items()
+        if isinstance(key, str) and key in _residents:
+            return ids, *_residents[key].gather(ids)
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    return None, x, y, sample_weight

@@ -1,0 +1,91 @@
+"""Findings: what a meta-learner learned, from what evidence, at what cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etude.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a piece of work costs.
+
+    Attributes:
+        seconds: Active time.
+        steps: Training steps.
+    """
+
+    seconds: float = 0.0
+    steps: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What one meta-learner learned.
+
+    Attributes:
+        learner: The meta-learner's name.
+        reads: Recipe groups that the finding depends on.
+        writes: The recipe group that it changes.
+        changes: The values it found, by name within the group `writes`.
+        why: One sentence.
+        evidence: Numbers, lists and tables, ready for JSON.
+        predicted: The cost that was expected beforehand.
+        true: The cost that it had.
+        key: Hash of all that was read; a finding is stale when it no longer matches.
+    """
+
+    learner: str
+    reads: tuple[str, ...]
+    writes: str
+    changes: Mapping[str, Any]
+    why: str
+    evidence: Mapping[str, Any]
+    predicted: Cost
+    true: Cost
+    key: str
+
+    def apply(self, recipe: Recipe) -> Recipe:
+        """The recipe with this finding in it; given values stay."""
+        return recipe.learn(self.learner, **{self.writes: self.changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Finding:
+        """What `to_dict` gave."""
+        fields = dict(data)
+        fields["reads"] = tuple(fields["reads"])
+        fields["predicted"] = Cost(**fields["predicted"])
+        fields["true"] = Cost(**fields["true"])
+        return cls(**fields)
+
+
+def finding_key(
+    recipe: Recipe, reads: Sequence[str], writes: str, fingerprint: str, own: Sequence[str]
+) -> str:
+    """The key of a finding: what it read of the recipe, and the problem.
+
+    Args:
+        recipe: The recipe before the finding.
+        reads: The groups read.
+        writes: The group written.
+        fingerprint: The problem's fingerprint.
+        own: Names within `writes` that the finding itself sets, and so does not depend on,
+            except where the user gave them.
+    """
+    values = {
+        path: value
+        for path, value in recipe.values().items()
+        if path.split(".")[0] in reads
+        and (path not in {f"{writes}.{name}" for name in own} or recipe.is_given(path))
+    }
+    text = json.dumps([fingerprint, values], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

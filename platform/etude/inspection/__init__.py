@@ -1,0 +1,1 @@
+"""Looking at a model and at data before anything runs."""

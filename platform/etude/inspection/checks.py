@@ -1,0 +1,280 @@
+"""Checks of data before anything runs: each error names the set, and the sample if one is bad."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from etude.data._base import Arrays, Source, Spec
+from etude.errors import DataError
+from etude.tasks import Task
+from etude.tasks._labels import check_numeric, shape_text
+
+if TYPE_CHECKING:
+    from etude.data import Scan
+
+Array = np.ndarray[Any, Any]
+
+LOOKED_AT = 20_000
+_BLOCK_BYTES = 64 * 2**20
+_IMBALANCE = 3.0
+_OTHER_RANGE = 8.0
+_SHOWN = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelFacts:
+    """What a pass over labels showed.
+
+    Attributes:
+        seen: Samples looked at.
+        complete: Whether these are all.
+        counts: `(classes,)` occurrences (pixels, for masks), or `None` without classes.
+    """
+
+    seen: int
+    complete: bool
+    counts: Array | None
+
+
+def whole(source: Source, arrays: Arrays | None) -> Array | None:
+    """All labels, where they are in memory (a folder knows its classes without decoding)."""
+    if arrays is not None:
+        return arrays.labels
+    known: Array | None = getattr(source, "labels", None)
+    return known
+
+
+def blocks(source: Source, arrays: Arrays | None, limit: int) -> Iterator[tuple[int, Array]]:
+    """Labels of a source in blocks, with the index of each block's first sample.
+
+    Args:
+        source: A labelled source.
+        arrays: Its samples, when they are in memory: then all are given.
+        limit: Samples given of one that is not.
+    """
+    known = whole(source, arrays)
+    if known is not None:
+        step = max(1, _BLOCK_BYTES // max(1, known[:1].nbytes))
+        for first in range(0, len(known), step):
+            yield first, known[first : first + step]
+        return
+    first = 0
+    for batch in source.in_order(64):
+        labels = np.asarray(batch[1])[: limit - first]
+        yield first, labels
+        first += len(labels)
+        if first >= limit:
+            return
+
+
+def first_labels(source: Source, arrays: Arrays | None) -> Array:
+    """The first labels, up to 20,000 or 64 MiB, by which the task is chosen.
+
+    Raises:
+        DataError: There are none, or they are no numbers.
+    """
+    parts: list[Array] = []
+    size = 0
+    for _, labels in blocks(source, arrays, LOOKED_AT):
+        parts.append(labels)
+        size += labels.nbytes
+        if size >= _BLOCK_BYTES:
+            break
+    if not parts or not sum(map(len, parts)):
+        raise empty(source.name)
+    found = np.concatenate(parts)[:LOOKED_AT]
+    check_numeric(found, 0, source.name)
+    return found
+
+
+def empty(name: str) -> DataError:
+    """The error of a set without samples."""
+    return DataError(
+        f"The {name} data are empty.",
+        required="at least one sample",
+        received="none",
+        advice="look at how they were read or filtered",
+    )
+
+
+def check_labels(source: Source, arrays: Arrays | None, task: Task) -> LabelFacts:
+    """Checks all labels (of a stream, the first 20,000), and counts classes.
+
+    Raises:
+        DataError: Naming the first bad sample.
+    """
+    counts: Array | None = None
+    seen = 0
+    for first, labels in blocks(source, arrays, LOOKED_AT):
+        task.check_labels(labels, first, source.name)
+        seen = first + len(labels)
+        if task.classes() is not None:
+            block = task.counts(labels)
+            counts = block if counts is None else counts + block
+    if seen == 0:
+        raise empty(source.name)
+    complete = whole(source, arrays) is not None or (
+        source.size is not None and seen >= source.size
+    )
+    return LabelFacts(seen, complete, counts)
+
+
+def check_pixels(scan: Scan, name: str) -> None:
+    """Raises a `DataError` for images with NaN or infinite values, or without any contrast."""
+    for index, what in ((scan.first_nan, "NaN"), (scan.first_inf, "an infinite value")):
+        if index is not None:
+            raise DataError(
+                f"An image of the {name} data is not finite.",
+                required="finite pixel values",
+                received=f"{what} in sample {index} of {name}",
+                advice="mend or drop that sample, and look at how it was read or scaled",
+            )
+    if scan.constant == scan.samples:
+        raise DataError(
+            f"Every image of the {name} data has one value throughout.",
+            required="images with something to see",
+            received=f"{scan.samples} images of one value each, {scan.min:g} to {scan.max:g}",
+            advice="look at how the images were read, scaled or reshaped",
+        )
+
+
+def overlap(train: Arrays, other: Arrays) -> int:
+    """How many images of another set are, to the bit, also in train."""
+    if train.images.dtype != other.images.dtype:
+        return 0
+
+    def keys(images: Array) -> list[bytes]:
+        return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+
+    known = set(keys(train.images))
+    return sum(key in known for key in keys(other.images))
+
+
+def check_spec(spec: Spec, name: str, *, labelled: bool) -> None:
+    """Raises a `DataError` unless samples are images of one size, with labels where needed."""
+    shape = spec.image_shape
+    if len(shape) != 3 or shape[2] is None:
+        raise DataError(
+            f"The {name} data are not images.",
+            required="images (samples, height, width, channels)",
+            received=f"samples of shape {shape_text(shape)}",
+            advice="reshape or decode them first",
+        )
+    if shape[0] is None or shape[1] is None:
+        raise DataError(
+            f"The {name} images differ in size.",
+            required="images of one height and width",
+            received=f"images of shape {shape_text(shape)}",
+            advice="pass resize=(height, width)",
+        )
+    if labelled and spec.label_shape is None:
+        raise DataError(
+            f"The {name} data have no labels.",
+            required="images and labels: (x, y)",
+            received="images alone",
+            advice="pass (x, y); images without labels go into `unlabeled`",
+        )
+
+
+def check_same(train: Spec, other: Spec, name: str) -> None:
+    """Raises a `DataError` unless another set has the samples that `train` has."""
+    pairs = [("images", train.image_shape, other.image_shape)]
+    if other.labelled:
+        assert train.label_shape is not None and other.label_shape is not None
+        pairs.append(("labels", train.label_shape, other.label_shape))
+    for what, first, second in pairs:
+        if first != second:
+            raise DataError(
+                f"The {what} of train and {name} differ in shape.",
+                required=f"{what} of shape {shape_text(first)}, as in train",
+                received=f"{what} of shape {shape_text(second)} in {name}",
+                advice="bring both through the same preparation",
+            )
+
+
+def check_same_range(train: Scan, other: Scan, name: str) -> None:
+    """Raises a `DataError` when another set's pixels are of another range than train's."""
+    spans = max(train.max - train.min, 1e-12), max(other.max - other.min, 1e-12)
+    reach = max(abs(train.min), abs(train.max)), max(abs(other.min), abs(other.max))
+    scaled = max(spans) / min(spans) >= _OTHER_RANGE and max(reach) / min(reach) >= _OTHER_RANGE
+    signed = [scan.min < -0.25 * max(abs(scan.max), 1e-12) for scan in (train, other)]
+    never = [scan.min >= 0 for scan in (train, other)]
+    if scaled or (signed[0] and never[1]) or (never[0] and signed[1]):
+        raise DataError(
+            f"The images of train and {name} differ in range.",
+            required=f"pixels of about {train.min:.4g}..{train.max:.4g}, as in train",
+            received=f"pixels of {other.min:.4g}..{other.max:.4g} in {name}",
+            advice="scale both the same way",
+        )
+
+
+def _listed(classes: Array) -> str:
+    shown = ", ".join(str(int(c)) for c in classes[:_SHOWN])
+    return shown if len(classes) <= _SHOWN else f"{shown}, … ({len(classes)} in all)"
+
+
+def check_classes(train: LabelFacts, task: Task) -> list[str]:
+    """Checks that there is something to tell apart, and says what is rare or missing.
+
+    Raises:
+        DataError: Only one class occurs, or none.
+    """
+    counts = train.counts
+    if counts is None:
+        return []
+    present = np.flatnonzero(counts)
+    if len(present) < 2 and (task.name != "multi_label" or len(present) == 0):
+        raise DataError(
+            "Only one class occurs in the training labels." if len(present) else
+            "No class occurs in the training labels.",
+            required="at least two classes to tell apart",
+            received=f"class {_listed(present)} in all of {train.seen} samples" if len(present)
+            else f"no class in {train.seen} samples",
+            advice="check the labels, and that the data were not cut from one end of a sorted set",
+        )  # fmt: skip
+    notes = []
+    absent = np.flatnonzero(counts == 0)
+    if len(absent):
+        notes.append(
+            f"The model has {len(counts)} classes, of which {_listed(absent)} never occur in "
+            f"{'train' if train.complete else f'the first {train.seen} samples of train'}."
+        )
+    ratio = float(counts.max()) / float(counts[present].min())
+    if ratio >= _IMBALANCE:
+        listed = ", ".join(f"{int(c)}: {int(counts[c])}" for c in present[:_SHOWN])
+        more = "" if len(present) <= _SHOWN else f", … ({len(present)} in all)"
+        notes.append(
+            f"Classes are unbalanced, {ratio:.1f} to 1 ({listed}{more}): pass "
+            f"class_weight='balanced', or recipe.give(sampling={{'class_weight': 'balanced'}}), "
+            f"to count them alike."
+        )
+    return notes
+
+
+def check_known(train: LabelFacts, other: LabelFacts, name: str) -> list[str]:
+    """Checks that another set holds no class that train lacks.
+
+    Raises:
+        DataError: It does, and all of train was looked at.
+    """
+    if train.counts is None or other.counts is None:
+        return []
+    unknown = np.flatnonzero((train.counts == 0) & (other.counts > 0))
+    if not len(unknown):
+        return []
+    if not train.complete:
+        return [
+            f"Classes {_listed(unknown)} of {name} do not occur in the first {train.seen} samples "
+            f"of train."
+        ]
+    raise DataError(
+        f"A class of the {name} data never occurs in train.",
+        required=f"classes in {name} that the model can learn from train",
+        received=f"class {_listed(unknown)} in {name} alone",
+        advice="split the data so that each class is in both (stratified), or drop that class",
+    )

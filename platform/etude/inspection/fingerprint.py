@@ -1,0 +1,52 @@
+"""A hash of what a problem is, the same in another process and for a model built anew."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from etude.inspection.model import leaves
+
+
+def architecture(model: Any) -> str:
+    """A text for the model's architecture, without the names that Keras counts up.
+
+    Layers, their settings, shapes and what is frozen; not the weights' values. What a custom
+    layer does not put into its config is not seen.
+    """
+    import keras
+
+    parts: list[Any] = [type(model).__name__, str(model.dtype_policy.name)]
+    for layer in leaves(model):
+        shapes = [[list(w.shape), bool(w.trainable)] for w in layer.weights]
+        parts.append([type(layer).__name__, _config(layer), shapes])
+    # A custom layer may hold layers of its own: all weights once more, in order.
+    parts.append([[list(w.shape), str(w.dtype), bool(w.trainable)] for w in model.weights])
+    if getattr(model, "inputs", None) and not isinstance(model, keras.Sequential):
+        parts.append(_config(model))
+    return _anonymous(json.dumps(parts, sort_keys=True, default=lambda o: type(o).__name__))
+
+
+def _config(layer: Any) -> Any:
+    try:
+        config = layer.get_config()
+    except NotImplementedError:  # a custom layer without one: its weights still count
+        return None
+    return {name: value for name, value in config.items() if name != "build_config"}
+
+
+def _anonymous(text: str) -> str:
+    """The text with layer names replaced by numbers in order of appearance."""
+    text = re.sub(r'"shared_object_id": \d+', '"shared_object_id": 0', text)
+    names = dict.fromkeys(re.findall(r'"name": "([^"]+)"', text))
+    numbers = {name: f"#{index}" for index, name in enumerate(names)}
+    return re.sub(r'"([^"]*)"', lambda m: f'"{numbers.get(m[1], m[1])}"', text)
+
+
+def digest(parts: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits of whatever is ready for JSON."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

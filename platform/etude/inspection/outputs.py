@@ -1,0 +1,168 @@
+"""Logits or probabilities: what the outputs went through last."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from etude.errors import ModelError
+from etude.inspection import _graph
+from etude.inspection.model import run
+
+# What leaves a softmax a softmax and a logit a logit.
+_TRANSPARENT = frozenset(
+    (
+        "Reshape", "Permute", "Flatten", "Dropout", "SpatialDropout2D", "GaussianDropout",
+        "AlphaDropout", "Identity", "ActivityRegularization", "Cropping2D", "UpSampling2D",
+        "Cast", "Squeeze", "ExpandDims",
+    )
+)  # fmt: skip
+# These turn a distribution into something else, but leave logits logits.
+_LINEAR = frozenset(("Rescaling", "GlobalAveragePooling2D", "AveragePooling2D", "Resizing"))
+_ACTIVATIONS = {
+    "Softmax": "softmax",
+    "Sigmoid": "sigmoid",
+    "ReLU": "relu",
+    "Relu": "relu",
+    "Relu6": "relu6",
+    "LeakyReLU": "leaky_relu",
+    "Tanh": "tanh",
+    "LogSoftmax": "log_softmax",
+    "HardSigmoid": "hard_sigmoid",
+    "Softplus": "softplus",
+}
+PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
+# Outputs that can be neither probabilities nor free logits.
+CLOSED = ("relu", "relu6", "tanh", "softplus", "softsign", "exponential", "hard_tanh")
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """How a model ends.
+
+    Attributes:
+        activation: Keras' name of the last activation; `"linear"` for none.
+        seen: Whether it was read off the model (`True`) or measured on images.
+    """
+
+    activation: str
+    seen: bool
+
+    @property
+    def logits(self) -> bool:
+        """Whether outputs are logits and not probabilities."""
+        return self.activation not in PROBABILITIES
+
+
+def read(model: Any) -> str | None:
+    """The last activation, as the model's graph shows it; `None` where it does not."""
+    import keras
+
+    if isinstance(model, keras.Sequential):
+        return _through(list(model.layers))
+    if not _graph.has_graph(model):
+        return None
+    chain, tensor = [], model.outputs[0]
+    while True:
+        operation, inputs = _graph.producer(tensor)
+        chain.append(operation)
+        if len(inputs) != 1 or not _passes(operation):
+            return _through(chain[::-1])
+        tensor = inputs[0]
+
+
+def _passes(operation: Any) -> bool:
+    name = type(operation).__name__
+    return name in _TRANSPARENT or name in _LINEAR or _own(operation) == "linear_activation"
+
+
+def _own(operation: Any) -> str | None:
+    """The operation's own activation; `"linear_activation"` for an Activation that does
+    nothing."""
+    import keras
+
+    name = type(operation).__name__
+    if isinstance(operation, keras.Model):
+        return read(operation)
+    if name in _ACTIVATIONS:
+        return _ACTIVATIONS[name]
+    if not isinstance(operation, keras.layers.Layer) or not hasattr(operation, "activation"):
+        return None
+    activation = getattr(operation.activation, "__name__", None)
+    if isinstance(operation, keras.layers.Activation) and activation == "linear":
+        return "linear_activation"
+    return activation
+
+
+def _through(operations: list[Any]) -> str | None:
+    """The last activation of operations in order."""
+    averaged = False
+    for operation in reversed(operations):
+        if _passes(operation):
+            averaged = averaged or type(operation).__name__ in _LINEAR
+            continue
+        found = _own(operation)
+        return found if found == "linear" or not averaged else None
+    return None
+
+
+def measure(model: Any, images: np.ndarray[Any, Any]) -> str:
+    """The kind of outputs on a few images and on extreme ones: `"softmax"`, `"sigmoid"` or
+    `"linear"`.
+
+    Args:
+        model: A built model. It is run in inference mode, and left as it was.
+        images: `(samples, height, width, channels)`; up to 4 are used.
+    """
+    import keras
+
+    some = images[:4].astype(np.float32)
+    probes = np.concatenate([some, np.zeros_like(some[:1]), -some[:1], some[:1] * 30.0])
+    values = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(run(model, probes), "float32")))
+    if not np.isfinite(values).all():
+        raise ModelError(
+            "The untrained model gives NaN or infinite outputs on the first images.",
+            required="finite outputs",
+            received=f"{int((~np.isfinite(values)).sum())} of {values.size} outputs",
+            advice="look for divisions or logarithms in `call`, or scale the images",
+        )
+    inside = bool(((values >= 0.0) & (values <= 1.0)).all())
+    # All zeros is what a zero-initialized last layer gives, and no sigmoid.
+    if not inside or not values.any():
+        return "linear"
+    # bfloat16 sums to 1 within 8 bits.
+    if values.shape[-1] > 1 and np.allclose(values.sum(axis=-1), 1.0, atol=1e-2):
+        return "softmax"
+    return "sigmoid"
+
+
+def ending(model: Any, images: np.ndarray[Any, Any]) -> Ending:
+    """How the model ends: as its graph shows it, else as measured."""
+    found = read(model)
+    if found is not None:
+        return Ending(found, seen=True)
+    return Ending(measure(model, images), seen=False)
+
+
+def check_ending(end: Ending, output_shape: tuple[int | None, ...]) -> None:
+    """Raises a `ModelError` for a last activation under which no loss of ours can learn.
+
+    Not called when the user compiled a loss: theirs may want it so.
+    """
+    wide = bool(output_shape) and output_shape[-1] != 1
+    if end.activation == "softmax" and not wide:
+        raise ModelError(
+            "The model ends in a softmax over one output, which is always 1.",
+            required="a sigmoid, or no activation, on a single output",
+            received=f"softmax on outputs of shape {output_shape}",
+            advice="end the model with `activation='sigmoid'` or without activation",
+        )
+    if end.activation in CLOSED or end.activation == "log_softmax":
+        raise ModelError(
+            f"The model ends in {end.activation}.",
+            required="no activation (logits), softmax or sigmoid at the end",
+            received=f"last activation {end.activation!r}",
+            advice="drop the last activation (`activation=None`), or compile the loss it is for",
+        )

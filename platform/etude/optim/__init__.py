@@ -1,0 +1,1 @@
+"""Optimizers by name and schedules in the compiled step."""

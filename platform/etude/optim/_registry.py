@@ -1,0 +1,146 @@
+"""Optimizers by name: which Keras class a name stands for and what it calls momentum."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from etude.errors import ModelError, RecipeError
+from etude.recipe import Optimization
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """An optimizer's row in the registry.
+
+    Attributes:
+        factory: The Keras class.
+        momentum: The attribute that holds its momentum, or `None`.
+        adaptive: Whether its step does not scale with the gradient.
+        options: Arguments that the name implies.
+    """
+
+    factory: type
+    momentum: str | None
+    adaptive: bool
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+OPTIMIZERS: Mapping[str, Row] = types.MappingProxyType(
+    {
+        "sgd": Row(keras.optimizers.SGD, "momentum", False),
+        "nesterov": Row(
+            keras.optimizers.SGD, "momentum", False, {"momentum": 0.9, "nesterov": True}
+        ),
+        "adam": Row(keras.optimizers.Adam, "beta_1", True),
+        "adamw": Row(keras.optimizers.AdamW, "beta_1", True),
+        "nadam": Row(keras.optimizers.Nadam, "beta_1", True),
+        "lion": Row(keras.optimizers.Lion, "beta_1", True),
+        "rmsprop": Row(keras.optimizers.RMSprop, "momentum", True),
+    }
+)
+
+COMPILED = "compiled"
+
+
+def check_name(name: str) -> None:
+    """Raises a `RecipeError` when no optimizer has this name."""
+    if name != COMPILED and name not in OPTIMIZERS:
+        raise RecipeError(
+            f"The recipe's optimizer {name!r} is not known.",
+            required=f"one of {[*OPTIMIZERS, COMPILED]}",
+            received=repr(name),
+            advice="mend the name, or compile the model with your optimizer and use 'compiled'",
+        )
+
+
+def build(settings: Optimization, compiled: Any | None = None) -> Any:
+    """The optimizer of a recipe.
+
+    Args:
+        settings: The recipe's `optimization` group.
+        compiled: The optimizer that the user's model was compiled with.
+
+    Returns:
+        A fresh Keras optimizer, or `compiled` itself where the recipe says `"compiled"`.
+
+    Raises:
+        RecipeError: No optimizer has this name, or it has no such setting.
+        ModelError: The recipe says `"compiled"` and the model is not compiled.
+    """
+    check_name(settings.optimizer)
+    if settings.optimizer == COMPILED:
+        if compiled is None:
+            raise ModelError(
+                "The recipe asks for the optimizer that the model was compiled with.",
+                required="a compiled model, or another optimizer in the recipe",
+                received="a model that is not compiled",
+                advice="call `model.compile(optimizer=...)` first, or set "
+                "`optimization.optimizer` to a name such as 'adam'",
+            )
+        return _adjust(compiled, settings)
+    row = OPTIMIZERS[settings.optimizer]
+    options = dict(row.options)
+    if settings.learning_rate is not None:
+        options["learning_rate"] = settings.learning_rate
+    if settings.weight_decay is not None:
+        options["weight_decay"] = settings.weight_decay
+    if settings.momentum is not None:
+        if row.momentum is None:
+            raise RecipeError(
+                f"{settings.optimizer} has no momentum.",
+                required="an optimizer with momentum, or momentum: null",
+                received=f"momentum: {settings.momentum}",
+                advice="drop the value",
+            )
+        options[row.momentum] = settings.momentum
+    return row.factory(**options)
+
+
+def _adjust(optimizer: Any, settings: Optimization) -> Any:
+    """Sets on the user's own optimizer what the recipe states."""
+    inner = unwrapped(optimizer)
+    if settings.learning_rate is not None and has_free_rate(optimizer):
+        optimizer.learning_rate = settings.learning_rate
+    if settings.momentum is not None:
+        attribute = momentum_attribute(optimizer)
+        if attribute is None:
+            raise RecipeError(
+                f"{type(inner).__name__} has no momentum that Étude knows.",
+                required="momentum: null",
+                received=f"momentum: {settings.momentum}",
+                advice="drop the value, or name an optimizer in the recipe",
+            )
+        setattr(inner, attribute, settings.momentum)
+    if settings.weight_decay is not None:
+        inner.weight_decay = settings.weight_decay
+    return optimizer
+
+
+def unwrapped(optimizer: Any) -> Any:
+    """The optimizer within a loss-scaling one."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def has_free_rate(optimizer: Any) -> bool:
+    """Whether the optimizer's rate is a number and not a schedule of its own."""
+    config = unwrapped(optimizer).get_config()
+    return not isinstance(config.get("learning_rate"), dict)
+
+
+def momentum_attribute(optimizer: Any) -> str | None:
+    """The attribute that holds an optimizer's momentum, `None` when it has none."""
+    inner = unwrapped(optimizer)
+    for row in OPTIMIZERS.values():
+        if isinstance(inner, row.factory):
+            return row.momentum
+    return None
+
+
+def is_adaptive(optimizer: Any) -> bool:
+    """Whether the length of a step does not grow with the gradient, as in Adam."""
+    return not isinstance(unwrapped(optimizer), keras.optimizers.SGD)

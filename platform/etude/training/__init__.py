@@ -1,0 +1,1 @@
+"""The Trainer, its step, its state on disk, and runs."""

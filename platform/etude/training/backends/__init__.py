@@ -1,0 +1,1 @@
+"""What differs between Keras' backends: one small module each."""

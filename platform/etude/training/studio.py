@@ -1,0 +1,332 @@
+"""The studio: one compiled Trainer with its data, for trials, measurements and the run.
+
+Every newly compiled Trainer costs seconds of tracing and megabytes that Python never gives
+back, so studies and the run share one, and restore it in between.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from etude.budget import Budget, CostModel
+from etude.data._base import Source
+from etude.data.feed import Feed
+from etude.errors import RunError
+from etude.inspection import compiled
+from etude.optim import _registry as optimizers
+from etude.recipe import Recipe
+from etude.training.backends.tensorflow import OUT_OF_MEMORY
+from etude.training.isolation import isolated
+from etude.training.trainer import Trainer
+from etude.training.values import host
+
+if TYPE_CHECKING:
+    from etude.problem import Problem
+
+# Evaluation keeps no activations for a backward pass, so larger batches fit.
+EVALUATION_FACTOR = 4
+# A trial is read back this often, so that one that has diverged ends early.
+CHUNK = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What a trial run saw.
+
+    Attributes:
+        losses: The training loss of every step done, `(steps,)` float32.
+        score: Mean loss on the validation samples asked for, or NaN.
+        seconds: How long it took.
+    """
+
+    losses: np.ndarray[Any, Any]
+    score: float
+    seconds: float
+
+
+class Studio:
+    """One problem, one compiled Trainer.
+
+    Args:
+        problem: What is trained.
+        recipe: By which recipe; its `compute` group shapes the step.
+        budget: Whose clock is used.
+        seed: Seed of the order of samples.
+        memory_budget: Bytes of data that may be resident.
+        class_weights: Weight of each class, or `None`.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        recipe: Recipe,
+        *,
+        budget: Budget,
+        seed: int = 0,
+        memory_budget: int = 4 * 2**30,
+        class_weights: Mapping[int, float] | None = None,
+    ) -> None:
+        self.problem = problem
+        self.budget = budget
+        self.seed = seed
+        self.class_weights = class_weights
+        self.train = Feed(problem.train, memory_budget)
+        # Evaluation reads plain batches, so that one trace serves validation and test.
+        self.validation = problem.validation
+        self.costs: CostModel | None = None
+        self.events: list[str] = []
+        self.evaluation_batch = 0
+        self.build(recipe)
+
+    # -- The Trainer ---------------------------------------------------------------------
+
+    def build(self, recipe: Recipe) -> None:
+        """Makes and compiles the Trainer for a recipe."""
+        problem = self.problem
+        self.recipe = recipe
+        self.evaluation_batch = max(1, recipe.compute.batch_size * EVALUATION_FACTOR)
+        self.trainer = Trainer(
+            problem.model,
+            recipe,
+            task=problem.task,
+            class_weights=self.class_weights,
+            monitored=True,
+            seed=self.seed,
+        )
+        self.trainer.compile(
+            optimizers.build(recipe.optimization, problem.compiled_optimizer),
+            problem.loss,
+            metrics=problem.metrics(),
+            weighted_metrics=problem.weighted_metrics() or None,
+        )
+        # Looked at again, the model shall tell what its owner compiled, not what we did.
+        compiled.remember(problem.model, problem.compiled)
+        self.trainer.optimizer.build(self.trainer.trainable_variables)
+
+    def warm(self) -> float:
+        """Traces the step and an evaluation, leaving no trace on the model.
+
+        Halves the micro-batch for as long as the device runs out of memory.
+
+        Returns:
+            Seconds it took.
+        """
+        start = self.budget.clock()
+        while True:
+            try:
+                with isolated(self.trainer):
+                    self._fit(2)
+                    self._evaluate(1)
+                return self.budget.clock() - start
+            except OUT_OF_MEMORY as error:
+                self.halve_micro_batch(error)
+
+    def halve_micro_batch(self, error: BaseException) -> None:
+        """Builds the Trainer anew with twice as many micro-batches.
+
+        Raises:
+            RunError: A micro-batch is one sample already.
+        """
+        compute = self.recipe.compute
+        count = compute.accumulate * 2
+        if count > compute.batch_size:
+            raise RunError(
+                "The device has too little memory for a single sample.",
+                required="memory for one sample, its activations and gradients",
+                received=str(error).splitlines()[0][:200],
+                advice="use smaller images, a smaller model, or another device",
+            ) from error
+        self.events.append(
+            f"Out of memory: the batch of {compute.batch_size} is now computed in {count} "
+            f"micro-batches of {math.ceil(compute.batch_size / count)}."
+        )
+        self.build(
+            dataclasses.replace(
+                self.recipe, compute=dataclasses.replace(compute, accumulate=count)
+            )
+        )
+
+    def set_recipe(self, recipe: Recipe) -> None:
+        """Takes over what needs no retracing: the numbers of the optimization group.
+
+        Raises:
+            RunError: The recipe changes something that the step was traced with.
+        """
+        same = {"optimization.learning_rate", "optimization.warmup_steps"}
+        same |= {"optimization.warmup_fraction", "optimization.momentum_low"}
+        same |= {"optimization.momentum_high"}
+        before, after = self.recipe.values(), recipe.values()
+        if any(before[path] != after[path] for path in before if path not in same):
+            self.build(recipe)
+            return
+        self.recipe = recipe
+        controls, settings = self.trainer.controls, recipe.optimization
+        assert controls is not None
+        if settings.learning_rate is not None:
+            controls.peak.assign(settings.learning_rate)
+        controls.warmup.assign(float(settings.warmup_steps))
+        controls.fraction.assign(settings.warmup_fraction)
+        controls.momentum_low.assign(settings.momentum_low)
+        controls.momentum_high.assign(settings.momentum_high)
+
+    # -- Measuring -----------------------------------------------------------------------
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps that see as many samples as the training set has."""
+        size = self.train.size
+        if size is None:
+            return 1000.0  # an endless stream has no epochs; this many steps stand for one
+        return size / self.recipe.compute.batch_size
+
+    def measure(self, limit: float = 3.0) -> CostModel:
+        """Measures a step and an evaluation on the running model, leaving no trace.
+
+        Args:
+            limit: Seconds to spend on steps, about.
+        """
+        compile_seconds = self.warm()
+        clock = self.budget.clock
+        with isolated(self.trainer):
+            per_step = self._timed_steps(4)
+            steps = int(min(50, max(8, limit / max(per_step, 1e-6))))
+            per_step = self._timed_steps(steps)
+            whole = self._evaluation_batches()
+            part = whole if whole is None or whole <= 8 else 8
+            start = clock()
+            self._evaluate(part)
+            evaluation = clock() - start
+            if whole is not None and part is not None and part < whole:
+                evaluation *= whole / part
+        self.costs = CostModel(step=per_step, evaluation=evaluation, compile=compile_seconds)
+        return self.costs
+
+    def _timed_steps(self, steps: int) -> float:
+        """Seconds per step, the start of the input pipeline left out."""
+        watch = _Watch(self.budget.clock)
+        self._fit(steps, callbacks=[watch])
+        if watch.count < 2:
+            return watch.total
+        return watch.total / (watch.count - 1) / self.recipe.compute.steps_per_execution
+
+    def _evaluation_batches(self) -> int | None:
+        size = self.validation.size
+        return None if size is None else math.ceil(size / self.evaluation_batch)
+
+    # -- Trials --------------------------------------------------------------------------
+
+    def trial(
+        self,
+        steps: int,
+        *,
+        ramp: tuple[float, float] | None = None,
+        rate: float | None = None,
+        stop: Callable[[Sequence[float]], bool] | None = None,
+        score_samples: int = 0,
+    ) -> Trial:
+        """Trains for `steps` steps and puts everything back.
+
+        Args:
+            steps: How many, at most 1,024.
+            ramp: Ends of an exponential rise of the rate, in place of the recipe's schedule.
+            rate: Peak of the recipe's schedule, annealed over `steps`.
+            stop: Ends the trial when it says so of the losses so far.
+            score_samples: Validation samples on which the trained weights are scored.
+
+        Returns:
+            Losses, score and seconds.
+        """
+        controls = self.trainer.controls
+        assert controls is not None
+        clock = self.budget.clock
+        start = clock()
+        score = float("nan")
+        with isolated(self.trainer):
+            controls.step.assign(0)
+            controls.total.assign(float(steps))
+            controls.ramping.assign(float(ramp is not None))
+            if ramp is not None:
+                controls.ramp_low.assign(ramp[0])
+                controls.ramp_high.assign(ramp[1])
+            if rate is not None:
+                controls.peak.assign(rate)
+            reader = _Reader(self.trainer, stop)
+            self._fit(steps, callbacks=[reader])
+            losses = controls.recorded(0, int(host(controls.step)))
+            if score_samples:
+                batches = max(1, score_samples // self.evaluation_batch)
+                whole = self._evaluation_batches()
+                score = self._evaluate(batches if whole is None else min(batches, whole))["loss"]
+        return Trial(losses, float(score), clock() - start)
+
+    # -- Keras -----------------------------------------------------------------------------
+
+    def _fit(self, steps: int, callbacks: Sequence[Any] = ()) -> None:
+        multiple = self.recipe.compute.steps_per_execution
+        stream = self.train.shuffled(self.recipe.compute.batch_size, seed=self.seed)
+        self.trainer.fit(
+            stream,
+            steps_per_epoch=math.ceil(steps / multiple) * multiple,
+            epochs=1,
+            verbose=0,
+            shuffle=False,
+            callbacks=list(callbacks),
+        )
+
+    def _evaluate(self, batches: int | None) -> dict[str, float]:
+        data = self.validation.in_order(self.evaluation_batch)
+        if batches is not None:
+            data = data.take(batches)
+        return dict(self.trainer.evaluate(data, verbose=0, return_dict=True))
+
+    def evaluate(self, source: Source | None = None) -> dict[str, float]:
+        """All metrics on the validation data, or on another source."""
+        data = (source or self.validation).in_order(self.evaluation_batch)
+        return dict(self.trainer.evaluate(data, verbose=0, return_dict=True))
+
+
+class _Watch(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
+    """Times executions from the end of the first to the end of the last."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self.clock = clock
+        self.first = self.last = clock()
+        self.count = 0
+
+    @property
+    def total(self) -> float:
+        return self.last - self.first
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if logs:
+            float(logs["loss"])  # waits for the device
+        self.last = self.clock()
+        if self.count == 0:
+            self.first = self.last
+        self.count += 1
+
+
+class _Reader(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
+    """Looks at a trial's losses now and then, and ends it when asked to."""
+
+    def __init__(self, trainer: Trainer, stop: Callable[[Sequence[float]], bool] | None) -> None:
+        super().__init__()
+        self.trainer = trainer
+        self.stop = stop
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self.stop is None or (batch + 1) % CHUNK:
+            return
+        controls = self.trainer.controls
+        assert controls is not None
+        done = int(host(controls.step))
+        if self.stop(controls.recorded(0, done).tolist()):
+            self.trainer.stop_training = True
+

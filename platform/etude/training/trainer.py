@@ -1,0 +1,509 @@
+"""The Trainer: a Keras model around the user's, whose step applies a Recipe."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import keras
+from keras import ops
+
+from etude.data.resident import Resident, as_input, gather
+from etude.errors import ModelError, RecipeError
+from etude.optim import _registry as optimizers
+from etude.optim import momentum as momentum_of
+from etude.optim.schedules import SCHEDULES
+from etude.recipe import Recipe
+from etude.training import _keras_compat, gradients
+from etude.training.averaging import Average
+from etude.training.backends import tensorflow as backend
+from etude.training.controls import Controls
+from etude.training.step import Batch, stages
+
+if TYPE_CHECKING:
+    from etude.tasks._base import Task
+
+_REFUSED = (
+    "train_step", "test_step", "predict_step", "compute_metrics", "make_train_function",
+    "make_test_function", "make_predict_function",
+)  # fmt: skip
+
+
+class Trainer(keras.Model):
+    """Trains a Keras model by a Recipe, with Keras' own `fit`, callbacks and saving.
+
+    `compile`, `fit`, `evaluate`, `predict` and `save` behave as on the model itself; the
+    model that is passed in is the one that is trained, and is left compiled with the same
+    optimizer. With the default recipe the weights are those of plain Keras, to the bit.
+
+    Args:
+        model: Any Keras model with one input and one output. One with its own
+            `train_step` is refused; its own `compute_loss` is honoured.
+        recipe: What to do; the default is a plain Keras run.
+        task: What the labels mean; needed for label smoothing and balanced classes.
+        class_weights: Weight of each class, on top of sample weights.
+        monitored: Keeps a schedule and a record of losses in the step even where the
+            recipe needs none; studies and runs switch it on.
+        seed: Seed of the perfect shuffle of `Resident` data.
+
+    Raises:
+        ModelError: The model brings a step of its own.
+        RecipeError: The recipe names something that does not exist.
+
+    Example:
+        >>> trainer = Trainer(model, Recipe())  # doctest: +SKIP
+        >>> trainer.compile("adam", "sparse_categorical_crossentropy")  # doctest: +SKIP
+        >>> trainer.fit(x, y, epochs=3)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        recipe: Recipe | None = None,
+        *,
+        task: Task | None = None,
+        class_weights: Mapping[int, float] | None = None,
+        monitored: bool = False,
+        seed: int = 0,
+    ) -> None:
+        recipe = recipe or Recipe()
+        _check_model(model)
+        _check_recipe(recipe)
+        super().__init__(name=f"trainer_of_{model.name}", dtype=model.dtype_policy)
+        self.model = model
+        self.recipe = recipe
+        self.seed = seed
+        self._task = task
+        self._stages = stages(recipe, task, class_weights)
+        self._soft_loss = task.soft_loss() if task and recipe.regularization.label_smoothing else None
+        self._own_compute_loss = type(model).compute_loss is not keras.Model.compute_loss
+        self._average: Average | None = None
+        self._averaging = False
+        self._free_rate = True
+        self._first_rate: Any = None
+        self._epoch_iterator: Any = None
+        self._distribute_strategy = _keras_compat.distribute_strategy(model)
+        self.controls: Controls | None = None
+        if monitored or recipe.optimization.schedule != "constant" or (
+            recipe.optimization.warmup_steps
+        ):
+            with self._scope():
+                self.controls = Controls(recipe.optimization)
+        if model.built:
+            self.built = True
+
+    # -- Keras' interface, on behalf of the user's model ---------------------------------
+
+    @property
+    def output_names(self) -> Any:
+        # Raises AttributeError where the model has none, so that `hasattr` stays true to it.
+        return self.model.output_names
+
+    @property
+    def metrics(self) -> list[Any]:
+        own = list(super().metrics)
+        if self._own_compute_loss:  # its `compute_loss` may feed metrics of its own
+            known = {id(m) for m in own}
+            shared = {"loss", "compile_metrics"}
+            own += [m for m in self.model.metrics if id(m) not in known and m.name not in shared]
+        return own
+
+    def build(self, input_shape: Any = None) -> None:
+        if not self.model.built and input_shape is not None:
+            self.model.build(input_shape)
+        self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        return self._forward(inputs, training)
+
+    def save(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
+        """Saves the user's model; see `keras.Model.save`."""
+        with self.averaged():
+            self.model.save(filepath, overwrite=overwrite, **options)
+
+    def save_weights(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
+        """Saves the user's model's weights; see `keras.Model.save_weights`."""
+        with self.averaged():
+            self.model.save_weights(filepath, overwrite=overwrite, **options)
+
+    def load_weights(self, filepath: Any, **options: Any) -> None:
+        """Loads the user's model's weights; see `keras.Model.load_weights`."""
+        self.model.load_weights(filepath, **options)
+
+    def export(self, filepath: Any, **options: Any) -> None:
+        """Exports the user's model; see `keras.Model.export`."""
+        with self.averaged():
+            self.model.export(filepath, **options)
+
+    def compile(
+        self,
+        optimizer: Any = None,
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool | None = None,
+        steps_per_execution: int | None = None,
+        jit_compile: Any = None,
+        auto_scale_loss: bool = True,
+    ) -> None:
+        """Configures training, as `keras.Model.compile`.
+
+        What is left out comes from what the model was compiled with, then from the
+        recipe. The user's model is compiled alike, with the same optimizer.
+        """
+        before = _keras_compat.compile_arguments(self.model) if self.model.compiled else {}
+        settings = self.recipe.optimization
+        loss = before.get("loss") if loss is None else loss
+        if loss is None and self._task is not None:
+            loss = self._task.loss()
+        if metrics is None and weighted_metrics is None:
+            metrics, weighted_metrics = before.get("metrics"), before.get("weighted_metrics")
+        if loss_weights is None:
+            loss_weights = before.get("loss_weights")
+        eager = bool(before.get("run_eagerly")) if run_eagerly is None else run_eagerly
+        options = {
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "run_eagerly": eager,
+            "steps_per_execution": steps_per_execution or self.recipe.compute.steps_per_execution,
+            "jit_compile": self._jit(before, eager) if jit_compile is None else jit_compile,
+        }
+        with self._scope():
+            if optimizer is None:
+                optimizer = self._make_optimizer()
+            optimizer = keras.optimizers.get(optimizer)
+            if settings.cycle_momentum:
+                momentum_of.check_movable(optimizer)
+            super().compile(
+                optimizer,
+                metrics=_copies(metrics),
+                weighted_metrics=_copies(weighted_metrics),
+                auto_scale_loss=auto_scale_loss,
+                **options,
+            )
+            self.model.compile(
+                self.optimizer,
+                metrics=_copies(metrics),
+                weighted_metrics=_copies(weighted_metrics),
+                auto_scale_loss=False,
+                **options,
+            )
+        self._free_rate = optimizers.has_free_rate(self.optimizer)
+        self._first_rate = None
+        if self._free_rate:
+            self._first_rate = ops.convert_to_numpy(self.optimizer.learning_rate).copy()
+        if self.controls is not None:
+            self._start_controls()
+
+    def fit(self, x: Any = None, y: Any = None, **options: Any) -> Any:
+        """Trains; takes what `keras.Model.fit` takes, and `Resident` data.
+
+        Without `batch_size` the recipe's is used, where the data are not batched already.
+        """
+        if not self.compiled:
+            self.compile()
+        batch_size = options.pop("batch_size", None)
+        own = self.recipe.compute.batch_size
+        validation = options.get("validation_data")
+        if isinstance(validation, Resident):
+            size = options.get("validation_batch_size") or batch_size or own
+            options["validation_data"] = validation.in_order(size)
+        if isinstance(x, Resident):
+            _refuse_with_resident(options)
+            size = batch_size or own
+            steps = options.setdefault("steps_per_epoch", math.ceil(len(x) / size))
+            start = options.get("initial_epoch", 0) * steps
+            x = x.shuffled(size, seed=self.seed, start=start)
+            options["shuffle"] = False
+        elif y is not None or hasattr(x, "__array__"):
+            options["batch_size"] = batch_size or own
+        elif batch_size is not None:
+            options["batch_size"] = batch_size  # Keras says why it cannot be
+        if not self.trainable_variables and self.model.built:
+            raise ModelError(
+                "The model has nothing to train.",
+                required="at least one trainable weight",
+                received=f"{len(self.model.variables)} weights, all frozen",
+                advice="set `trainable = True` on the layers to train, then compile again",
+            )
+        self._start_average()
+        history = super().fit(x, y, **options)
+        self.finish_average()
+        return history
+
+    def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> Any:
+        """Evaluates as `keras.Model.evaluate`, with the averaged weights if there are any."""
+        if isinstance(x, Resident):
+            x = x.in_order(options.pop("batch_size", None) or self.recipe.compute.batch_size)
+        if not self.compiled:
+            self.compile()
+        with self.averaged():
+            return super().evaluate(x, y, **options)
+
+    def predict(self, x: Any, **options: Any) -> Any:
+        """Predicts as `keras.Model.predict`, with the averaged weights if there are any."""
+        if isinstance(x, Resident):
+            x = x.in_order(options.pop("batch_size", None) or self.recipe.compute.batch_size)
+        with self.averaged():
+            return super().predict(x, **options)
+
+    # -- The step ------------------------------------------------------------------------
+
+    def train_step(self, data: Any) -> Any:
+        """One update: gather, the recipe's stages, loss, gradients, update, average."""
+        ids, x, y, weight = gather(data)
+        batch = Batch(ids, _inputs(x), y, weight)
+        for stage in self._stages:
+            batch = stage(batch)
+        loss, y_pred, grads = self._differentiate(batch)
+        _keras_compat.track_loss(self, loss, ops.shape(batch.x)[0])
+        limit = self.recipe.regularization.clip_norm
+        if limit is not None:
+            grads = gradients.clip_by_global_norm(grads, self._scaled_limit(limit))
+        self._update(grads, loss)
+        return self.compute_metrics(batch.x, batch.y, y_pred, sample_weight=batch.weight)
+
+    def test_step(self, data: Any) -> Any:
+        """One batch of evaluation."""
+        _, x, y, weight = gather(data)
+        return super().test_step((_inputs(x), y, weight))
+
+    def predict_step(self, data: Any) -> Any:
+        """One batch of predictions."""
+        _, x, _, _ = gather(data)
+        return super().predict_step((_inputs(x),))
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The compiled loss, or that of the user's model where it has one of its own."""
+        if self._own_compute_loss:
+            return _keras_compat.compute_loss(
+                self.model, x, y, y_pred, sample_weight, training=training
+            )
+        return super().compute_loss(x, y, y_pred, sample_weight, training=training)
+
+    def _forward(self, x: Any, training: bool | None) -> Any:
+        if _keras_compat.has_training_argument(self.model):
+            return self.model(x, training=training)
+        return self.model(x)
+
+    def _loss_of(self, batch: Batch, y_pred: Any) -> Any:
+        if self._soft_loss is None or batch.target is None:
+            return _keras_compat.compute_loss(self, batch.x, batch.y, y_pred, batch.weight)
+        loss = self._soft_loss(batch.target, y_pred, sample_weight=batch.weight)
+        return sum(_keras_compat.additional_losses(self), start=loss)
+
+    def _differentiate(self, batch: Batch) -> tuple[Any, Any, list[Any]]:
+        """Loss, outputs and (scaled) gradients, over all micro-batches."""
+        count = self.recipe.compute.accumulate
+        if count == 1:
+            return self._differentiate_part(batch)
+        loss, outputs, grads = 0.0, [], None
+        for index in range(count):
+            parts = {}
+            share: Any = None
+            for name in ("x", "y", "weight", "target"):
+                value = getattr(batch, name)
+                if value is not None:
+                    value, share = gradients.micro_batch(value, index, count)
+                parts[name] = value
+            part_loss, y_pred, part_grads = self._differentiate_part(Batch(ids=None, **parts))
+            loss = loss + part_loss * ops.cast(share, part_loss.dtype)
+            grads = gradients.weighted_sum(grads, part_grads, share)
+            outputs.append(y_pred)
+        y_pred = ops.concatenate(outputs, axis=0)[: ops.shape(batch.x)[0]]
+        return loss, y_pred, grads or []
+
+    def _differentiate_part(self, batch: Batch) -> tuple[Any, Any, list[Any]]:
+        def function() -> tuple[Any, Any]:
+            y_pred = self._forward(batch.x, True)
+            loss = self._loss_of(batch, y_pred)
+            return self.optimizer.scale_loss(loss), (loss, y_pred)
+
+        _, (loss, y_pred), grads = backend.value_and_grad(function, lambda: self.trainable_variables)
+        return loss, y_pred, grads
+
+    def _update(self, grads: list[Any], loss: Any) -> None:
+        scope: Any = contextlib.nullcontext()
+        if self.controls is not None:
+            share = self.controls.share()
+            if self._free_rate:
+                rate = self.controls.rate(share)
+                self.controls.latest.assign(rate)
+                self.optimizer.learning_rate.assign(rate)
+            if self.recipe.optimization.cycle_momentum:
+                scope = momentum_of.moving(self.optimizer, self.controls.momentum(share))
+        with scope:
+            self.optimizer.apply_gradients(zip(grads, self.trainable_variables, strict=True))
+        if self._average is not None:
+            step = self.optimizer.iterations if self.controls is None else self.controls.step
+            self._average.update(step.value)
+        if self.controls is not None:
+            self.controls.record(loss)
+
+    def _scaled_limit(self, limit: float) -> Any:
+        """The clipping limit in the units of scaled gradients."""
+        return self.optimizer.scale_loss(ops.convert_to_tensor(limit, "float32"))
+
+    # -- State ---------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the context the model holds the averaged weights, if there are any."""
+        average = self._average
+        if average is None or not self._averaging:
+            yield
+            return
+        average.swap()
+        self._averaging = False
+        try:
+            yield
+        finally:
+            average.swap()
+            self._averaging = True
+
+    def finish_average(self) -> None:
+        """Gives the averaged weights to the model for good; `fit` does it when it ends."""
+        if self._average is not None and self._averaging:
+            self._average.swap()
+            self._averaging = False
+
+    def restore_rate(self) -> None:
+        """Puts the optimizer's rate back to what it was when it was compiled.
+
+        A schedule ends near 0, and a model with such an optimizer would not train further.
+        """
+        if self._first_rate is not None:
+            self.optimizer.learning_rate = float(self._first_rate)
+
+    @property
+    def average(self) -> Average | None:
+        """The running average of the weights, once a fit has begun one."""
+        return self._average
+
+    @property
+    def epoch_iterator(self) -> Any:
+        """Keras' iterator of the fit that runs."""
+        return self._epoch_iterator
+
+    def _start_average(self) -> None:
+        decay = self.recipe.regularization.ema_decay
+        if decay is not None and not self.model.built:
+            raise ModelError(
+                "An average of the weights needs weights to begin with.",
+                required="a model that is built",
+                received="a model whose weights do not exist yet",
+                advice="call the model on a batch once, or `model.build(input_shape)`",
+            )
+        if decay is None or self._averaging:
+            return
+        self._averaging = True
+        if self._average is not None:
+            self._average.reset()
+            return
+        with self._scope():
+            self._average = Average(self.model, decay)
+        self.train_function = None  # one that was traced before knows nothing of it
+
+    def _start_controls(self) -> None:
+        assert self.controls is not None
+        if self.recipe.optimization.learning_rate is None and self._free_rate:
+            self.controls.peak.assign(ops.convert_to_numpy(self.optimizer.learning_rate))
+
+    def _scope(self) -> Any:
+        strategy = self._distribute_strategy
+        return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+    def _make_optimizer(self) -> Any:
+        """The recipe's optimizer; where it states none, the one the model came with."""
+        settings = self.recipe.optimization
+        compiled = self.model.optimizer if self.model.compiled else None
+        if compiled is not None and self.recipe.mark("optimization.optimizer").origin == "default":
+            settings = dataclasses.replace(settings, optimizer=optimizers.COMPILED)
+        return optimizers.build(settings, compiled)
+
+    def _jit(self, before: Mapping[str, Any], eager: bool) -> Any:
+        if self.recipe.compute.xla:
+            return not eager
+        return bool(before.get("jit_compile", False)) and not eager
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        if iterator is None:
+            super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
+            return
+        self._epoch_iterator = iterator
+        if self._distribute_strategy is None or _keras_compat.is_fully_built(self):
+            return
+        spec = _keras_compat.element_spec(iterator)
+        _keras_compat.symbolic_build(self, spec)
+
+
+def _inputs(x: Any) -> Any:
+    return as_input(x) if hasattr(x, "dtype") else x
+
+
+def _copies(metrics: Any) -> Any:
+    """Metrics for another model: the same, with their own state."""
+
+    def copy(metric: Any) -> Any:
+        if isinstance(metric, keras.metrics.Metric):
+            return type(metric).from_config(metric.get_config())
+        return metric
+
+    if isinstance(metrics, list | tuple):
+        return [_copies(m) for m in metrics]
+    if isinstance(metrics, dict):
+        return {name: _copies(m) for name, m in metrics.items()}
+    return copy(metrics)
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise ModelError(
+            "The Trainer needs a Keras model.",
+            required="a keras.Model instance",
+            received=f"{type(model).__module__}.{type(model).__name__}",
+            advice="pass the model itself; load a file by `keras.models.load_model`",
+        )
+    own = [n for n in _REFUSED if getattr(type(model), n) is not getattr(keras.Model, n)]
+    if own:
+        raise ModelError(
+            f"{type(model).__name__} brings its own {', '.join(own)}.",
+            required="a model whose training is Keras' own: Étude's step takes its place",
+            received=f"a model that overrides {', '.join(own)}",
+            advice="move what it does into `call`, `compute_loss` (which is honoured), a "
+            "compiled loss or a callback; or train it with its own `fit`",
+        )
+
+
+def _check_recipe(recipe: Recipe) -> None:
+    optimizers.check_name(recipe.optimization.optimizer)
+    if recipe.optimization.schedule not in SCHEDULES:
+        raise RecipeError(
+            f"The recipe's schedule {recipe.optimization.schedule!r} is not known.",
+            required=f"one of {list(SCHEDULES)}",
+            received=repr(recipe.optimization.schedule),
+            advice="mend the name",
+        )
+
+
+def _refuse_with_resident(options: Mapping[str, Any]) -> None:
+    for name in ("class_weight", "sample_weight", "validation_split"):
+        if options.get(name):
+            raise ModelError(
+                f"`{name}` does not go with resident data.",
+                required=f"`fit` without {name}",
+                received=f"{name}={options[name]!r}"[:80],
+                advice="put sample weights into the Resident's arrays, class weights into "
+                "`Trainer(class_weights=...)`, and give validation data",
+            )

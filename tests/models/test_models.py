@@ -1,0 +1,143 @@
+"""The networks have the parameters, shapes and seeds that they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from etude import models
+from etude.errors import ModelError
+
+SHAPES: dict[str, tuple[int, int, int]] = {
+    "resnet9": (28, 28, 1),
+    "small_cnn": (28, 28, 1),
+    "unet": (16, 24, 3),
+}
+
+
+def built(name: str, classes: int = 3, **options: Any) -> keras.Model:
+    return models.build(name, SHAPES[name], classes, width=4, **options)
+
+
+def weights(model: keras.Model) -> list[np.ndarray[Any, Any]]:
+    return [np.asarray(w) for w in model.get_weights()]
+
+
+@pytest.mark.parametrize(("width", "channels", "classes"), [(64, 3, 10), (16, 1, 10), (4, 2, 5)])
+def test_resnet9_has_as_many_parameters_as_its_plan(
+    width: int, channels: int, classes: int
+) -> None:
+    w = width
+    kernels = [channels * w, w * 2 * w, 4 * w * w, 4 * w * w, 8 * w * w, 32 * w * w]
+    kernels += [64 * w * w, 64 * w * w]
+    norms = 4 * (1 + 2 * 3 + 4 + 8 * 3) * w  # γ, β, mean, variance
+    model = models.build("resnet9", (32, 32, channels), classes, width=width)
+    assert model.count_params() == 9 * sum(kernels) + norms + 8 * w * classes
+
+
+def test_resnet9_of_the_paper_has_6_57_million_trainable_parameters() -> None:
+    model = models.build("resnet9", (32, 32, 3), 10)
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == 6_573_120
+
+
+def test_small_cnn_parameters() -> None:
+    model = models.build("small_cnn", (28, 28, 1), 10, width=8)
+    assert model.count_params() == 9 * 8 + 4 * 8 + 9 * 8 * 16 + 4 * 16 + 16 * 10 + 10
+
+
+def test_unet_parameters() -> None:
+    w, depth, channels, classes = 4, 2, 3, 3
+    model = models.build("unet", (16, 16, channels), classes, width=w, depth=depth)
+    pairs = [(channels, w), (w, w), (w, 2 * w), (2 * w, 2 * w), (2 * w, 4 * w), (4 * w, 4 * w)]
+    pairs += [(4 * w, 2 * w), (4 * w, 2 * w), (2 * w, 2 * w)]  # up, joined, again
+    pairs += [(2 * w, w), (2 * w, w), (w, w)]
+    expected = sum(9 * a * b + 4 * b for a, b in pairs) + w * classes + classes
+    assert model.count_params() == expected
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(name: str) -> None:
+    keras.utils.set_random_seed(1)
+    first = built(name, seed=5)
+    keras.utils.set_random_seed(2)
+    again, other = built(name, seed=5), built(name, seed=6)
+    for a, b in zip(weights(first), weights(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+    drawn = [
+        (a, b) for a, b in zip(weights(first), weights(other), strict=True) if a.ndim in (2, 4)
+    ]
+    assert drawn and all(np.abs(a - b).min() > 0 for a, b in drawn)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_no_two_layers_share_a_seed(name: str) -> None:
+    kernels = [w for w in weights(built(name, seed=5)) if w.ndim == 4]
+    starts = [tuple((k / k.std()).ravel()[:4].round(3)) for k in kernels]
+    assert len(set(starts)) == len(starts)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_without_a_seed_weights_differ(name: str) -> None:
+    a, b = weights(built(name)), weights(built(name))
+    assert np.abs(a[0] - b[0]).min() > 0
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("classes", [1, 3])
+def test_probabilities_are_the_logits_softmax_or_sigmoid(name: str, classes: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, *SHAPES[name]), dtype=np.uint8)
+    logits = np.asarray(built(name, classes, seed=1)(images), np.float64)
+    probabilities = np.asarray(built(name, classes, seed=1, logits=False)(images))
+    place = SHAPES[name][:2] if name == "unet" else ()
+    assert logits.shape == (2, *place, classes)
+    if classes == 1:
+        expected = 1 / (1 + np.exp(-logits))
+    else:
+        expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_images_in_0_to_255_are_scaled_inside(name: str) -> None:
+    """Among 0..255 images the first convolution sees 0..1: its input is x / 255."""
+    model = built(name, seed=1)
+    images = np.full((1, *SHAPES[name]), 255.0, np.float32)
+    inside = keras.Model(model.input, model.layers[1].output)
+    np.testing.assert_allclose(np.asarray(inside(images)), 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_a_saved_network_is_the_same(name: str, tmp_path: Path) -> None:
+    model = built(name, seed=1)
+    model.save(tmp_path / "model.keras")
+    images = np.random.default_rng(0).integers(0, 256, (2, *SHAPES[name])).astype("float32")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(np.asarray(model(images)), np.asarray(again(images)))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "width"),
+    [
+        ("resnet9", (7, 28, 1), 10, 4),
+        ("resnet9", (28, 28), 10, 4),
+        ("unet", (20, 16, 3), 2, 4),
+        ("small_cnn", (28, 28, 1), 0, 4),
+        ("small_cnn", (28, 28, 1), 10, 0),
+        ("resnet8", (28, 28, 1), 10, 4),
+    ],
+)
+def test_what_cannot_be_built_is_refused(
+    name: str, shape: tuple[int, ...], classes: int, width: int
+) -> None:
+    with pytest.raises(ModelError, match="What to do"):
+        models.build(name, shape, classes, width=width)
+
+
+def test_names() -> None:
+    assert callable(models.resnet9) and callable(models.small_cnn) and callable(models.unet)
+    with pytest.raises(AttributeError):
+        models.resnet10  # noqa: B018

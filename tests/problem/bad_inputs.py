@@ -1,0 +1,974 @@
+"""Bad inputs of every kind, each of which must be refused before any training.
+
+`CASES` maps a name to a function that hands one bad input to `Problem.inspect`. `GOOD` are
+near neighbours that are fine: they show that the checks can also pass.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CASES: dict[str, Callable[[], Any]] = {}
+GOOD: dict[str, Callable[[], Any]] = {}
+N = 24
+
+
+def case(function: Callable[[], Any]) -> Callable[[], Any]:
+    CASES[function.__name__] = function
+    return function
+
+
+def good(function: Callable[[], Any]) -> Callable[[], Any]:
+    GOOD[function.__name__] = function
+    return function
+
+
+def inspect(model: Any, train: Any, validation: Any = None, **options: Any) -> Any:
+    from etude.problem import Problem
+
+    return Problem.inspect(model, train, validation, **options)
+
+
+@functools.cache
+def _images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (N, 8, 8, 3)).astype(np.uint8)
+
+
+def images() -> np.ndarray:
+    return _images().copy()
+
+
+def unit() -> np.ndarray:
+    return (images() / 255.0).astype(np.float32)
+
+
+def numbers(classes: int = 3) -> np.ndarray:
+    return np.arange(N) % classes
+
+
+def rows(classes: int = 3) -> np.ndarray:
+    return np.eye(classes, dtype=np.float32)[numbers(classes)]
+
+
+def masks(classes: int = 3) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, classes, (N, 8, 8)).astype(np.uint8)
+
+
+def model(
+    units: int = 3,
+    activation: str | None = None,
+    *,
+    first: Any = (),
+    shape: tuple[int | None, ...] = (8, 8, 3),
+    **compile_options: Any,
+) -> Any:
+    import keras
+
+    made = keras.Sequential(
+        [
+            keras.Input(shape),
+            *first,
+            keras.layers.Flatten(),
+            keras.layers.Dense(units, activation=activation),
+        ]
+    )
+    if compile_options:
+        made.compile(**compile_options)
+    return made
+
+
+def scaled(units: int = 3, activation: str | None = None, **options: Any) -> Any:
+    import keras
+
+    return model(units, activation, first=[keras.layers.Rescaling(1 / 255)], **options)
+
+
+def maps(channels: int = 3, activation: str | None = None, stride: int = 1) -> Any:
+    import keras
+
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(
+                channels, 3, strides=stride, padding="same", activation=activation
+            ),
+        ]
+    )
+
+
+# -- images -------------------------------------------------------------------------------
+
+
+@case
+def no_data() -> Any:
+    return inspect(scaled(), None)
+
+
+@case
+def images_without_labels() -> Any:
+    return inspect(scaled(), images())
+
+
+@case
+def labels_none() -> Any:
+    return inspect(scaled(), (images(), None))
+
+
+@case
+def empty_arrays() -> Any:
+    return inspect(scaled(), (images()[:0], numbers()[:0]))
+
+
+@case
+def empty_validation() -> Any:
+    return inspect(scaled(), (images(), numbers()), (images()[:0], numbers()[:0]))
+
+
+@case
+def fewer_labels_than_images() -> Any:
+    return inspect(scaled(), (images(), numbers()[:-1]))
+
+
+@case
+def swapped_images_and_labels() -> Any:
+    return inspect(scaled(), (numbers(), images()))
+
+
+@case
+def nan_in_an_image() -> Any:
+    x = unit()
+    x[17, 2, 3, 1] = np.nan
+    return inspect(model(), (x, numbers()))
+
+
+@case
+def infinity_in_an_image() -> Any:
+    x = unit()
+    x[5, 0, 0, 0] = np.inf
+    return inspect(model(), (x, numbers()))
+
+
+@case
+def nan_in_validation_images() -> Any:
+    x = unit()
+    x[3, 0, 0, 0] = np.nan
+    return inspect(model(), (unit(), numbers()), (x, numbers()))
+
+
+@case
+def all_images_zero() -> Any:
+    return inspect(model(), (np.zeros((N, 8, 8, 3), np.float32), numbers()))
+
+
+@case
+def every_image_flat() -> Any:
+    flat = np.ones((N, 8, 8, 3), np.float32) * np.linspace(0, 1, N)[:, None, None, None]
+    return inspect(model(), (flat.astype(np.float32), numbers()))
+
+
+@case
+def text_as_images() -> Any:
+    return inspect(scaled(), (np.array([["a"] * 8] * N), numbers()))
+
+
+@case
+def images_of_several_sizes() -> Any:
+    return inspect(scaled(), ([np.zeros((8, 8, 3)), np.zeros((9, 8, 3))] * (N // 2), numbers()))
+
+
+@case
+def flat_rows_of_features() -> Any:
+    return inspect(scaled(), (images().reshape(N, -1), numbers()))
+
+
+@case
+def one_image_without_batch_axis() -> Any:
+    return inspect(scaled(), (images()[0], 1))
+
+
+@case
+def videos() -> Any:
+    return inspect(scaled(), (np.zeros((4, 5, 8, 8, 3)), np.arange(4) % 3))
+
+
+@case
+def channels_first() -> Any:
+    return inspect(scaled(), (images().transpose(0, 3, 1, 2), numbers()))
+
+
+@case
+def size_other_than_the_models() -> Any:
+    x = np.random.default_rng(0).integers(0, 256, (N, 10, 8, 3)).astype(np.uint8)
+    return inspect(scaled(), (x, numbers()))
+
+
+@case
+def colour_for_a_gray_model() -> Any:
+    return inspect(scaled(shape=(8, 8, 1)), (images(), numbers()))
+
+
+@case
+def four_channels_for_three() -> Any:
+    x = np.concatenate([images(), images()[..., :1]], axis=-1)
+    return inspect(scaled(), (x, numbers()))
+
+
+@case
+def scaled_twice() -> Any:
+    return inspect(scaled(), (unit(), numbers()))
+
+
+@case
+def scaled_twice_in_a_nested_model() -> Any:
+    import keras
+
+    inner = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Rescaling(1 / 127.5, -1)])
+    return inspect(model(first=[inner]), (unit(), numbers()))
+
+
+@case
+def scaled_twice_in_an_application() -> Any:
+    import keras
+
+    net = keras.applications.MobileNetV3Small(
+        weights=None, input_shape=(32, 32, 3), classes=3, alpha=0.35, minimalistic=True
+    )
+    x = np.random.default_rng(0).random((N, 32, 32, 3)).astype(np.float32)
+    return inspect(net, (x, numbers()))
+
+
+@case
+def validation_of_another_range() -> Any:
+    x = images().astype(np.float32)
+    return inspect(model(), (x, numbers()), (unit(), numbers()))
+
+
+@case
+def validation_shifted_to_minus_one() -> Any:
+    return inspect(model(), (unit(), numbers()), (unit() * 2 - 1, numbers()))
+
+
+@case
+def validation_of_another_size() -> Any:
+    import keras
+
+    free = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            keras.layers.Conv2D(4, 3),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3),
+        ]
+    )
+    return inspect(free, (unit(), numbers()), (unit()[:, :6], numbers()))
+
+
+@case
+def test_with_nan() -> Any:
+    x = unit()
+    x[2] = np.nan
+    good_part = (unit(), numbers())
+    return inspect(model(), good_part, good_part, test=(x, numbers()))
+
+
+@case
+def unlabeled_of_another_range() -> Any:
+    return inspect(model(), (unit(), numbers()), unlabeled=images())
+
+
+@case
+def a_generator() -> Any:
+    return inspect(scaled(), ((x, y) for x, y in zip(images(), numbers(), strict=True)))
+
+
+@case
+def a_folder_that_is_not_there() -> Any:
+    return inspect(scaled(), "no/such/folder")
+
+
+@case
+def an_empty_folder() -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        return inspect(scaled(), folder)
+
+
+@case
+def a_folder_with_one_class() -> Any:
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "cat").mkdir()
+        for index, image in enumerate(images()[:6]):
+            Image.fromarray(image).save(Path(folder) / "cat" / f"{index}.png")
+        return inspect(scaled(), folder)
+
+
+@case
+def a_folder_with_a_broken_file() -> Any:
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("cat", "dog", "owl"):
+            (Path(folder) / kind).mkdir()
+            for index, image in enumerate(images()[:4]):
+                Image.fromarray(image).save(Path(folder) / kind / f"{index}.png")
+        (Path(folder) / "dog" / "2.png").write_bytes(b"this is no picture")
+        return inspect(scaled(), folder)
+
+
+@case
+def a_resize_that_makes_no_sense() -> Any:
+    return inspect(scaled(), (images(), numbers()), resize="big")
+
+
+@case
+def a_resize_to_another_size_than_the_models() -> Any:
+    return inspect(scaled(), (images(), numbers()), resize=(16, 16))
+
+
+# -- labels -------------------------------------------------------------------------------
+
+
+@case
+def text_labels() -> Any:
+    return inspect(scaled(), (images(), np.array(["cat", "dog", "owl"])[numbers()]))
+
+
+@case
+def label_too_high() -> Any:
+    y = numbers()
+    y[13] = 3
+    return inspect(scaled(), (images(), y))
+
+
+@case
+def labels_from_one() -> Any:
+    return inspect(scaled(), (images(), numbers() + 1))
+
+
+@case
+def negative_label() -> Any:
+    y = numbers()
+    y[7] = -1
+    return inspect(scaled(), (images(), y))
+
+
+@case
+def fractional_labels() -> Any:
+    return inspect(scaled(), (images(), numbers() + 0.5))
+
+
+@case
+def nan_label() -> Any:
+    y = numbers().astype(np.float32)
+    y[4] = np.nan
+    return inspect(scaled(), (images(), y))
+
+
+@case
+def infinite_label() -> Any:
+    y = numbers().astype(np.float32)
+    y[4] = np.inf
+    return inspect(scaled(), (images(), y))
+
+
+@case
+def one_class_only() -> Any:
+    return inspect(scaled(), (images(), np.zeros(N, int)))
+
+
+@case
+def one_class_only_binary() -> Any:
+    return inspect(scaled(1), (images(), np.ones(N, int)))
+
+
+@case
+def multi_label_without_any() -> Any:
+    return inspect(scaled(3, "sigmoid"), (images(), np.zeros((N, 3))))
+
+
+@case
+def class_only_in_validation() -> Any:
+    return inspect(scaled(4), (images(), numbers(3)), (images() // 2, numbers(4)))
+
+
+@case
+def class_only_in_test() -> Any:
+    part = (images(), numbers(3))
+    return inspect(scaled(4), part, part, test=(images(), numbers(4)))
+
+
+@case
+def validation_label_too_high() -> Any:
+    y = numbers()
+    y[2] = 9
+    return inspect(scaled(), (images(), numbers()), (images(), y))
+
+
+@case
+def validation_labels_of_another_kind() -> Any:
+    return inspect(scaled(), (images(), numbers()), (images(), rows()))
+
+
+@case
+def validation_without_labels() -> Any:
+    return inspect(scaled(), (images(), numbers()), images())
+
+
+@case
+def one_hot_of_another_width() -> Any:
+    return inspect(scaled(3), (images(), rows(5)))
+
+
+@case
+def one_hot_for_one_output() -> Any:
+    return inspect(scaled(1), (images(), rows(2)))
+
+
+@case
+def three_classes_for_one_output() -> Any:
+    return inspect(scaled(1), (images(), numbers(3)))
+
+
+@case
+def binary_labels_minus_one_and_one() -> Any:
+    return inspect(scaled(1), (images(), numbers(2) * 2 - 1))
+
+
+@case
+def binary_labels_0_and_255() -> Any:
+    return inspect(scaled(1), (images(), numbers(2) * 255))
+
+
+@case
+def regression_targets() -> Any:
+    return inspect(scaled(1), (images(), np.linspace(0, 1, N)))
+
+
+@case
+def multi_hot_for_a_softmax() -> Any:
+    y = rows()
+    y[11] = (1, 1, 0)
+    return inspect(scaled(3, "softmax"), (images(), y))
+
+
+@case
+def rows_that_do_not_sum_to_one() -> Any:
+    return inspect(scaled(3, "softmax"), (images(), rows() * 0.8))
+
+
+@case
+def multi_hot_with_counts() -> Any:
+    y = rows() + rows()[::-1]
+    y[0] = (3, 0, 1)
+    return inspect(scaled(3, "sigmoid"), (images(), y))
+
+
+@case
+def bounding_boxes() -> Any:
+    return inspect(scaled(), (images(), np.zeros((N, 5, 4), np.float32)))
+
+
+@case
+def numbers_for_a_model_of_maps() -> Any:
+    return inspect(maps(), (images(), numbers()))
+
+
+@case
+def masks_for_a_classifier() -> Any:
+    return inspect(scaled(), (images(), masks()))
+
+
+@case
+def masks_of_another_size() -> Any:
+    return inspect(maps(), (images(), masks()[:, :4]))
+
+
+@case
+def outputs_smaller_than_masks() -> Any:
+    return inspect(maps(stride=2), (images(), masks()))
+
+
+@case
+def mask_label_too_high() -> Any:
+    y = masks()
+    y[9, 3, 4] = 200
+    return inspect(maps(), (images(), y))
+
+
+@case
+def void_pixels_not_named() -> Any:
+    y = masks()
+    y[:, 0] = 255
+    return inspect(maps(), (images(), y))
+
+
+@case
+def binary_masks_0_and_255() -> Any:
+    return inspect(maps(1), (images(), masks(2) * 255))
+
+
+@case
+def one_hot_masks_of_another_depth() -> Any:
+    return inspect(maps(3), (images(), np.eye(4)[masks(4)]))
+
+
+@case
+def nan_in_a_mask() -> Any:
+    y = masks().astype(np.float32)
+    y[6, 1, 1] = np.nan
+    return inspect(maps(), (images(), y))
+
+
+@case
+def ignore_label_for_classes() -> Any:
+    return inspect(scaled(), (images(), numbers()), ignore_label=2)
+
+
+@case
+def ignore_label_of_text() -> Any:
+    return inspect(maps(), (images(), masks()), ignore_label="void")
+
+
+@case
+def everything_ignored() -> Any:
+    return inspect(maps(), (images(), np.full((N, 8, 8), 255)), ignore_label=255)
+
+
+@case
+def negative_weights() -> Any:
+    return inspect(scaled(), (images(), numbers(), np.linspace(-1, 1, N)))
+
+
+@case
+def nan_weights() -> Any:
+    return inspect(scaled(), (images(), numbers(), np.full(N, np.nan)))
+
+
+@case
+def weights_all_zero() -> Any:
+    return inspect(scaled(), (images(), numbers(), np.zeros(N)))
+
+
+@case
+def fewer_weights_than_images() -> Any:
+    return inspect(scaled(), (images(), numbers(), np.ones(N - 3)))
+
+
+@case
+def one_sample() -> Any:
+    return inspect(scaled(), (images()[:1], numbers()[:1]))
+
+
+@case
+def validation_split_of_two() -> Any:
+    return inspect(scaled(), (images(), numbers()), validation_split=2.0)
+
+
+@case
+def an_unknown_task() -> Any:
+    return inspect(scaled(), (images(), numbers()), task="detection")
+
+
+@case
+def a_task_that_does_not_fit() -> Any:
+    return inspect(scaled(), (images(), numbers()), task="segmentation")
+
+
+@case
+def multi_label_task_with_softmax() -> Any:
+    return inspect(scaled(3, "softmax"), (images(), rows()), task="multi_label")
+
+
+@case
+def a_bad_sample_of_a_dataset() -> Any:
+    import tensorflow as tf
+
+    y = numbers()
+    y[20] = 8
+    return inspect(scaled(), tf.data.Dataset.from_tensor_slices((images(), y)).batch(5))
+
+
+@case
+def an_empty_dataset() -> Any:
+    import tensorflow as tf
+
+    return inspect(scaled(), tf.data.Dataset.from_tensor_slices((images(), numbers())).take(0))
+
+
+@case
+def an_endless_dataset_without_validation() -> Any:
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices((images(), numbers())).batch(8).repeat()
+    return inspect(scaled(), data)
+
+
+@case
+def a_dataset_without_labels() -> Any:
+    import tensorflow as tf
+
+    return inspect(scaled(), tf.data.Dataset.from_tensor_slices(images()).batch(8))
+
+
+# -- models -------------------------------------------------------------------------------
+
+
+@case
+def no_model() -> Any:
+    return inspect(None, (images(), numbers()))
+
+
+@case
+def a_model_class() -> Any:
+    import keras
+
+    class Net(keras.Model):
+        pass
+
+    return inspect(Net, (images(), numbers()))
+
+
+@case
+def a_model_function() -> Any:
+    return inspect(scaled, (images(), numbers()))
+
+
+@case
+def a_layer() -> Any:
+    import keras
+
+    return inspect(keras.layers.Dense(3), (images(), numbers()))
+
+
+@case
+def a_tf_module() -> Any:
+    import tensorflow as tf
+
+    return inspect(tf.Module(), (images(), numbers()))
+
+
+@case
+def a_path_to_nothing() -> Any:
+    return inspect("nothing.keras", (images(), numbers()))
+
+
+@case
+def a_path_of_another_format() -> Any:
+    return inspect("model.h5", (images(), numbers()))
+
+
+@case
+def a_broken_keras_file() -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        path.write_bytes(b"no archive")
+        return inspect(path, (images(), numbers()))
+
+
+@case
+def an_unsafe_keras_file() -> Any:
+    import keras
+
+    made = model(first=[keras.layers.Lambda(lambda x: x / 255.0)])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        made.save(path)
+        return inspect(path, (images(), numbers()))
+
+
+@case
+def everything_frozen() -> Any:
+    frozen = scaled()
+    frozen.trainable = False
+    return inspect(frozen, (images(), numbers()))
+
+
+@case
+def a_model_without_weights() -> Any:
+    import keras
+
+    empty = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GlobalAveragePooling2D()])
+    return inspect(empty, (images(), numbers()))
+
+
+@case
+def weights_with_nan() -> Any:
+    broken = scaled()
+    broken.layers[-1].kernel.assign(np.full((192, 3), np.nan))
+    return inspect(broken, (images(), numbers()))
+
+
+@case
+def an_own_train_step() -> Any:
+    import keras
+
+    class Own(keras.Sequential):
+        def train_step(self, data: Any) -> Any:
+            return super().train_step(data)
+
+    return inspect(Own([keras.layers.Flatten(), keras.layers.Dense(3)]), (unit(), numbers()))
+
+
+@case
+def an_own_test_step() -> Any:
+    import keras
+
+    class Own(keras.Sequential):
+        def test_step(self, data: Any) -> Any:
+            return super().test_step(data)
+
+    return inspect(Own([keras.layers.Flatten(), keras.layers.Dense(3)]), (unit(), numbers()))
+
+
+@case
+def two_inputs() -> Any:
+    import keras
+
+    a, b = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    both = keras.layers.Flatten()(keras.layers.Add()([a, b]))
+    return inspect(keras.Model([a, b], keras.layers.Dense(3)(both)), (unit(), numbers()))
+
+
+@case
+def two_outputs() -> Any:
+    import keras
+
+    a = keras.Input((8, 8, 3))
+    flat = keras.layers.Flatten()(a)
+    two = keras.Model(a, [keras.layers.Dense(3)(flat), keras.layers.Dense(2)(flat)])
+    return inspect(two, (unit(), numbers()))
+
+
+@case
+def a_dict_of_outputs() -> Any:
+    import keras
+
+    a = keras.Input((8, 8, 3))
+    named = keras.Model(a, {"logits": keras.layers.Dense(3)(keras.layers.Flatten()(a))})
+    return inspect(named, (unit(), numbers()))
+
+
+@case
+def a_subclassed_model_that_fails() -> Any:
+    import keras
+
+    class Fails(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = keras.layers.Dense(3)
+
+        def call(self, x: Any) -> Any:
+            return self.dense(keras.ops.reshape(x, (-1, 100)))
+
+    return inspect(Fails(), (unit(), numbers()))
+
+
+@case
+def a_subclassed_model_with_two_outputs() -> Any:
+    import keras
+
+    class Two(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = keras.layers.Dense(3)
+
+        def call(self, x: Any) -> Any:
+            y = self.dense(keras.ops.reshape(x, (-1, 192)))
+            return y, y
+
+    return inspect(Two(), (unit(), numbers()))
+
+
+@case
+def a_sequential_model_too_deep_for_the_images() -> Any:
+    import keras
+
+    deep = keras.Sequential(
+        [keras.layers.Conv2D(4, 5, strides=2) for _ in range(4)] + [keras.layers.Dense(3)]
+    )
+    return inspect(deep, (unit(), numbers()))
+
+
+@case
+def a_model_of_flat_vectors() -> Any:
+    import keras
+
+    flat = keras.Sequential([keras.Input((192,)), keras.layers.Dense(3)])
+    return inspect(flat, (unit(), numbers()))
+
+
+@case
+def softmax_over_one_output() -> Any:
+    return inspect(scaled(1, "softmax"), (images(), numbers(2)))
+
+
+@case
+def softmax_over_one_channel() -> Any:
+    return inspect(maps(1, "softmax"), (images(), masks(2)))
+
+
+@case
+def relu_at_the_end() -> Any:
+    return inspect(scaled(3, "relu"), (images(), numbers()))
+
+
+@case
+def tanh_at_the_end() -> Any:
+    return inspect(scaled(1, "tanh"), (images(), numbers(2)))
+
+
+@case
+def normalization_never_adapted() -> Any:
+    import keras
+
+    return inspect(model(first=[keras.layers.Normalization()]), (images(), numbers()))
+
+
+@case
+def a_model_that_gives_nan() -> Any:
+    import keras
+
+    class Log(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return keras.ops.log(-1.0 - keras.ops.square(x))
+
+    made = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3), Log()])
+    return inspect(made, (unit(), numbers()))
+
+
+# -- compiled -----------------------------------------------------------------------------
+
+
+@case
+def compiled_logits_loss_on_softmax() -> Any:
+    import keras
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return inspect(scaled(3, "softmax", loss=loss), (images(), numbers()))
+
+
+@case
+def compiled_probability_loss_on_logits() -> Any:
+    made = scaled(3, loss="sparse_categorical_crossentropy")
+    return inspect(made, (images(), numbers()))
+
+
+@case
+def compiled_binary_loss_on_logits() -> Any:
+    return inspect(scaled(1, loss="binary_crossentropy"), (images(), numbers(2)))
+
+
+@case
+def compiled_categorical_loss_for_numbers() -> Any:
+    made = scaled(3, "softmax", loss="categorical_crossentropy")
+    return inspect(made, (images(), numbers()))
+
+
+@case
+def compiled_sparse_loss_for_one_hot() -> Any:
+    made = scaled(3, "softmax", loss="sparse_categorical_crossentropy")
+    return inspect(made, (images(), rows()))
+
+
+@case
+def compiled_sparse_loss_for_one_output() -> Any:
+    made = scaled(1, "sigmoid", loss="sparse_categorical_crossentropy")
+    return inspect(made, (images(), numbers(2)))
+
+
+@case
+def compiled_binary_loss_for_numbers() -> Any:
+    made = scaled(3, "sigmoid", loss="binary_crossentropy")
+    return inspect(made, (images(), numbers()))
+
+
+@case
+def compiled_several_losses() -> Any:
+    return inspect(scaled(3, loss=["mse", "mae"]), (images(), numbers()))
+
+
+@case
+def compiled_metric_without_config() -> Any:
+    import keras
+
+    class Odd(keras.metrics.Mean):
+        def __init__(self, extra: int) -> None:
+            super().__init__()
+
+    made = scaled(3, "softmax", loss="sparse_categorical_crossentropy", metrics=[Odd(3)])
+    return inspect(made, (images(), numbers()))
+
+
+# -- what is fine -------------------------------------------------------------------------
+
+
+@good
+def plain() -> Any:
+    return inspect(scaled(), (images(), numbers()))
+
+
+@good
+def unit_range_without_rescaling() -> Any:
+    return inspect(model(), (unit(), numbers()), (unit(), numbers()))
+
+
+@good
+def raw_range_without_rescaling() -> Any:
+    return inspect(model(), (images(), numbers()))
+
+
+@good
+def gray_for_a_colour_model() -> Any:
+    return inspect(scaled(), (images()[..., :1], numbers()))
+
+
+@good
+def whole_floats() -> Any:
+    return inspect(scaled(), (images(), numbers().astype(np.float64)))
+
+
+@good
+def masks_with_void() -> Any:
+    y = masks()
+    y[:, 0] = 255
+    return inspect(maps(), (images(), y), ignore_label=255)
+
+
+@good
+def a_darker_validation() -> Any:
+    return inspect(scaled(), (images(), numbers()), (images() // 3, numbers()))
+
+
+@good
+def compiled_as_it_should_be() -> Any:
+    import keras
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return inspect(scaled(3, loss=loss, metrics=["accuracy"]), (images(), numbers()))
+
+
+@good
+def an_endless_dataset_with_validation() -> Any:
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices((images(), numbers())).batch(8).repeat()
+    return inspect(scaled(), data, (images(), numbers()))
+
+
+@good
+def an_application_with_its_own_preprocessing() -> Any:
+    import keras
+
+    net = keras.applications.MobileNetV3Small(
+        weights=None, input_shape=(32, 32, 3), classes=3, alpha=0.35, minimalistic=True
+    )
+    x = np.random.default_rng(0).integers(0, 256, (N, 32, 32, 3)).astype(np.uint8)
+    return inspect(net, (x, numbers()))

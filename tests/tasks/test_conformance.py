@@ -1,0 +1,331 @@
+"""One suite for every task and every kind of labels, against closed forms and plain loops."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from etude.errors import EtudeError
+from etude.tasks import TASKS, balanced_weights, choose, task_class
+
+_spec = importlib.util.spec_from_file_location("task_cases", Path(__file__).with_name("cases.py"))
+cases = importlib.util.module_from_spec(_spec)
+import sys  # noqa: E402
+
+sys.modules["task_cases"] = cases
+_spec.loader.exec_module(cases)
+CASES, C = cases.CASES, cases.C
+
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+each_kind = pytest.mark.parametrize("logits", [True, False], ids=["logits", "probabilities"])
+
+
+def outputs_of(case, logits, seed=1):
+    """Random outputs as logits or probabilities, and the probabilities, float64."""
+    rng = np.random.default_rng(seed)
+    raw = rng.normal(size=(len(case.labels), *case.output_shape)).astype(np.float32)
+    wide = raw.astype(np.float64)
+    if case.categorical:
+        p = np.exp(wide) / np.exp(wide).sum(-1, keepdims=True)
+    else:
+        p = 1.0 / (1.0 + np.exp(-wide))
+    return (raw if logits else p.astype(np.float32)), p
+
+
+def cross_entropy(case, targets, p):
+    """Loss of each sample or pixel, by its definition."""
+    if case.categorical:
+        return -(targets * np.log(p)).sum(-1)
+    each = -(targets * np.log(p) + (1 - targets) * np.log(1 - p))
+    return each.mean(-1) if case.output_shape else each
+
+
+def number(tensor):
+    return float(keras.ops.convert_to_numpy(tensor))
+
+
+def test_every_task_has_cases():
+    assert {case.key for case in CASES} == set(TASKS)
+    for name, cls in TASKS.items():
+        assert cls.name == name and cls.mode in ("min", "max")
+
+
+@each_case
+@each_kind
+def test_chosen_by_itself(case, logits):
+    task = choose(case.evidence(logits))
+    assert task.name == case.key
+    task.check_labels(case.labels, 0, "train")
+
+
+@each_case
+@each_kind
+def test_loss_is_the_closed_form(case, logits):
+    task = choose(case.evidence(logits))
+    outputs, p = outputs_of(case, logits)
+    targets, valid = case.dense()
+    expected = cross_entropy(case, targets, p)[valid].mean()
+    assert number(task.loss()(case.labels, outputs)) == pytest.approx(expected, abs=2e-6)
+
+
+@each_case
+@each_kind
+def test_soft_loss_is_the_loss_at_amount_zero(case, logits):
+    task = choose(case.evidence(logits))
+    outputs, _ = outputs_of(case, logits)
+    hard = number(task.loss()(case.labels, outputs))
+    soft = number(task.soft_loss()(task.soften(case.labels, 0.0), outputs))
+    assert soft == pytest.approx(hard, abs=1e-6)
+
+
+@each_case
+@each_kind
+def test_soft_loss_is_the_closed_form(case, logits):
+    task = choose(case.evidence(logits))
+    outputs, p = outputs_of(case, logits)
+    targets, valid = case.dense()
+    share = 1 / C if case.categorical else 0.5
+    expected = cross_entropy(case, targets * 0.8 + 0.2 * share, p)[valid].mean()
+    soft = number(task.soft_loss()(task.soften(case.labels, 0.2), outputs))
+    assert soft == pytest.approx(expected, abs=2e-6)
+
+
+@each_case
+def test_soften_keeps_the_mass(case):
+    task = choose(case.evidence(True))
+    soft = keras.ops.convert_to_numpy(task.soften(case.labels, 0.3))
+    _, valid = case.dense()
+    assert soft.dtype == np.float32 and soft.shape == (len(case.labels), *case.output_shape)
+    if case.categorical:
+        np.testing.assert_allclose(soft.sum(-1), valid.astype(float), atol=1e-6)
+    else:
+        np.testing.assert_allclose(soft[valid].min(), 0.15, atol=1e-6)
+        np.testing.assert_allclose(soft[valid].max(), 0.85, atol=1e-6)
+
+
+@each_case
+@each_kind
+def test_accuracy_is_a_plain_count(case, logits):
+    task = choose(case.evidence(logits))
+    outputs, p = outputs_of(case, logits)
+    targets, valid = case.dense()
+    if case.categorical:
+        hits = (p.argmax(-1) == targets.argmax(-1))[valid]
+    else:
+        hits = ((p > 0.5) == (targets > 0.5))[valid]
+    metric = next(m for m in task.metrics() if m.name == "accuracy")
+    half = len(outputs) // 2
+    metric.update_state(case.labels[:half], outputs[:half])
+    metric.update_state(case.labels[half:], outputs[half:])
+    assert number(metric.result()) == pytest.approx(hits.mean(), abs=1e-6)
+
+
+@each_case
+@each_kind
+def test_the_monitor_is_a_plain_loop(case, logits):
+    task = choose(case.evidence(logits))
+    outputs, p = outputs_of(case, logits)
+    targets, valid = case.dense()
+    metric = next(m for m in task.metrics() if m.name == task.monitor)
+    metric.update_state(case.labels, outputs)
+    result = number(metric.result())
+    if task.monitor == "mean_iou":
+        if case.categorical:
+            true, guess, k = targets.argmax(-1), p.argmax(-1), C
+        else:
+            true, guess, k = targets[..., 0], (p[..., 0] > 0.5).astype(int), 2
+        ratios = []
+        for c in range(k):
+            meet = np.sum((true == c) & (guess == c) & valid)
+            join = np.sum(((true == c) | (guess == c)) & valid)
+            if join:
+                ratios.append(meet / join)
+        assert result == pytest.approx(np.mean(ratios), abs=1e-6)
+    if task.monitor == "auc_pr":
+        areas = [average_precision(targets[:, c], p[:, c]) for c in range(C)]
+        assert result == pytest.approx(np.mean(areas), abs=0.08)  # 200 thresholds, 12 samples
+
+
+def average_precision(true, score):
+    """Mean precision at the positives, in order of falling score."""
+    ranked = true[np.argsort(-score)]
+    return np.mean([ranked[: i + 1].mean() for i in np.flatnonzero(ranked)])
+
+
+def test_binary_auc_is_the_share_of_ordered_pairs():
+    rng = np.random.default_rng(0)
+    case = cases.Case("many", "binary", rng.integers(0, 2, 400), (1,))
+    scores = (rng.normal(size=(400, 1)) + case.labels[:, None]).astype(np.float32)
+    auc = choose(case.evidence(True)).metrics()[1]
+    auc.update_state(case.labels, scores)
+    high, low = scores[case.labels == 1, 0], scores[case.labels == 0, 0]
+    assert number(auc.result()) == pytest.approx(np.mean(high[:, None] > low[None]), abs=5e-3)
+
+
+@each_case
+def test_counts_and_strata(case):
+    task = choose(case.evidence(True))
+    targets, valid = case.dense()
+    counts = task.counts(case.labels)
+    if case.name == "single_soft":
+        expected = np.bincount(case.labels.argmax(-1), minlength=C)
+    elif case.categorical:
+        expected = targets[valid].reshape(-1, C).sum(0)
+    elif case.key == "multi_label":
+        expected = targets.sum(0)
+    else:
+        ones = targets[valid].sum()
+        expected = [targets[valid].size - ones, ones]
+    assert counts.dtype == np.int64
+    np.testing.assert_array_equal(counts, expected)
+    strata = task.strata(case.labels)
+    assert strata.shape == (len(case.labels),) and strata.dtype == np.int64
+
+
+@each_case
+@each_kind
+def test_class_weights_weigh_the_loss(case, logits):
+    """The weighted loss is the weighted sum over what counts, divided by how much counts."""
+    task = choose(case.evidence(logits))
+    outputs, p = outputs_of(case, logits)
+    targets, valid = case.dense()
+    table = {0: 0.5, 1: 2.0} if task.classes() == 2 else {0: 0.5, 1: 2.0, 2: 3.0}
+    row = np.array([table[c] for c in range(task.classes())])
+    weights = keras.ops.convert_to_numpy(task.class_weights(case.labels, table))
+    if case.categorical:
+        expected = (targets * row).sum(-1)
+    elif case.key == "multi_label":
+        often = targets.sum(-1)
+        expected = np.where(often > 0, (targets * row).sum(-1) / np.maximum(often, 1), 1.0)
+    else:
+        expected = row[targets.astype(int)].reshape(valid.shape) * valid
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+    loss = number(task.loss()(case.labels, outputs, sample_weight=weights))
+    each = cross_entropy(case, targets, p).reshape(valid.shape)
+    assert loss == pytest.approx((each * expected * valid).sum() / valid.sum(), abs=5e-6)
+    soft = task.soft_loss()(task.soften(case.labels, 0.0), outputs, sample_weight=weights)
+    assert number(soft) == pytest.approx(loss, abs=1e-5)
+
+
+@each_case
+@each_kind
+def test_decode_gives_labels_back(case, logits):
+    """Outputs that put all on the labels decode to the labels, in shape and dtype."""
+    task = choose(case.evidence(logits))
+    targets, valid = case.dense()
+    outputs = targets * 8.0 - 4.0 if logits else targets * 0.98 + 0.01
+    decoded = task.decode(outputs.astype(np.float32))
+    assert decoded.shape == case.labels.shape and decoded.dtype == case.labels.dtype
+    if case.name == "single_soft":
+        np.testing.assert_array_equal(decoded.argmax(-1), case.labels.argmax(-1))
+        return
+    if case.key == "semantic_segmentation":
+        flat = valid.reshape(-1)
+        got = decoded.reshape(flat.size, -1)[flat]
+        np.testing.assert_array_equal(got, case.labels.reshape(flat.size, -1)[flat])
+        return
+    np.testing.assert_array_equal(decoded, case.labels)
+
+
+@each_case
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_loss_and_metrics_in_a_compiled_step(case, dtype):
+    """Low precision outputs are taken, in a graph, and the gradient is finite and of use."""
+    import tensorflow as tf
+
+    task = choose(case.evidence(True))
+    outputs, _ = outputs_of(case, True)
+    loss, metrics = task.loss(), task.metrics()
+
+    @tf.function
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = loss(y, x)
+        for metric in metrics:
+            metric.update_state(y, x)
+        return value, tape.gradient(value, x)
+
+    x = tf.cast(outputs, dtype)
+    value, gradient = step(x, tf.constant(case.labels))
+    assert value.dtype == tf.float32
+    gradient = np.asarray(tf.cast(gradient, tf.float32))
+    assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
+    _, valid = case.dense()
+    if case.key == "semantic_segmentation":
+        assert not gradient[~valid].any()
+    exact = number(loss(case.labels, outputs))
+    assert float(value) == pytest.approx(exact, rel=2e-2)
+
+
+@each_case
+def test_losses_and_metrics_serialize(case):
+    task = choose(case.evidence(True))
+    outputs, _ = outputs_of(case, True)
+    for loss, labels in ((task.loss(), case.labels), (task.soft_loss(), task.soften(case.labels, 0.1))):
+        again = type(loss).from_config(loss.get_config())
+        assert number(again(labels, outputs)) == number(loss(labels, outputs))
+    for metric in task.metrics():
+        again = type(metric).from_config(metric.get_config())
+        assert again.name == metric.name
+        metric.update_state(case.labels, outputs)
+        again.update_state(case.labels, outputs)
+        assert number(again.result()) == number(metric.result())
+
+
+def test_masks_take_one_weight_for_each_sample():
+    """Also where Keras' own ignore_class cannot: weights (batch,) on maps."""
+    case = next(c for c in CASES if c.name == "binary_masks_255")
+    task = choose(case.evidence(True))
+    outputs, p = outputs_of(case, True)
+    targets, valid = case.dense()
+    weights = np.linspace(0, 2, len(outputs)).astype(np.float32)
+    each = cross_entropy(case, targets, p) * valid * weights[:, None, None]
+    loss = number(task.loss()(case.labels, outputs, sample_weight=weights))
+    assert loss == pytest.approx(each.sum() / valid.sum(), abs=1e-6)
+
+
+def test_balanced_weights_are_sklearns():
+    counts = np.array([50, 10, 0, 40])
+    weights = balanced_weights(counts)
+    assert weights == {0: 100 / (3 * 50), 1: 100 / (3 * 10), 3: 100 / (3 * 40)}
+    assert sum(weights[c] * counts[c] for c in weights) / 100 == pytest.approx(1.0)
+
+
+def test_names_and_synonyms():
+    assert task_class("Multi-Class") is TASKS["single_label"]
+    assert task_class("segmentation") is TASKS["semantic_segmentation"]
+    for wrong in ("detection", 3, ""):
+        with pytest.raises(EtudeError, match="one of"):
+            task_class(wrong)
+
+
+WRONG = [
+    ("binary_int", np.array([0, 1, 2]), "2 in sample 12"),
+    ("binary_int", np.array([1, -1]), "-1 in sample 11"),
+    ("binary_float_column", np.array([[0.0], [0.5]]), "0.5 in sample 11"),
+    ("single_int", np.array([0, 1, 2, 3]), "3 in sample 13"),
+    ("single_int", np.array([-1]), "-1 in sample 10"),
+    ("single_float", np.array([1.5]), "1.5 in sample 10"),
+    ("single_float", np.array([1.0, np.nan]), "nan in sample 11"),
+    ("single_one_hot", np.array([[1, 0, 0], [1, 0, 1]]), "task='multi_label'"),
+    ("single_soft", np.array([[0.5, 0.5, 0.5]]), "divide each row by its sum"),
+    ("multi_hot", np.array([[0, 1, 2]]), "2 in sample 10 at (2,)"),
+    ("masks", np.full((2, 4, 5), 7), "7 in sample 10 at (0, 0)"),
+    ("masks", np.full((2, 4, 5), 255), "ignore_label"),
+    ("binary_masks", np.full((1, 4, 5), 255, np.uint8), "divide the masks by 255"),
+    ("masks_one_hot", np.ones((1, 4, 5, 3)), "3.0 in sample 10"),
+    ("single_int", np.array(["cat"]), "not numbers"),
+]
+
+
+@pytest.mark.parametrize(("name", "labels", "says"), WRONG)
+def test_bad_labels_are_named(name, labels, says):
+    case = next(c for c in CASES if c.name == name)
+    with pytest.raises(EtudeError) as caught:
+        choose(case.evidence(True)).check_labels(labels, 10, "validation")
+    assert says in str(caught.value)
