@@ -23,9 +23,9 @@ slow: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy platform metalearners tests examples benchmarks tools
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy platform metalearners tests examples benchmarks tools
 
 $(STAMP): setup.py pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Étude needs Python 3.11, 3.12 or 3.13 with venv and pip." >&2; exit 1; }

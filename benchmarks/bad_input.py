@@ -3,8 +3,9 @@
     python benchmarks/bad_input.py [--quick] [--show]
 
 A refusal is clear when it is an `EtudeError` that says what was required, what was received
-and what to do. The last line of output is one line of JSON. Near neighbours of the bad inputs
-that are fine must pass: `good_accepted` is the control that the checks are not just strict.
+and what to do, and names the fault that the case has. Near neighbours of the bad inputs that
+are fine must pass: `good_accepted` is the control that the checks are not just strict. The
+last line of output is one line of JSON.
 """
 
 from __future__ import annotations
@@ -33,13 +34,17 @@ def load_cases() -> ModuleType:
     return module
 
 
-def clear(error: BaseException) -> bool:
-    """Whether the error says what was required, what was received and what to do."""
+def clear(error: BaseException | None, says: str) -> bool:
+    """Whether the error says what was required, what was received and what to do, and `says`."""
     from etude.errors import EtudeError
 
-    return isinstance(error, EtudeError) and all(
-        isinstance(part, str) and part.strip()
-        for part in (error.what, error.required, error.received, error.advice)
+    return (
+        isinstance(error, EtudeError)
+        and says in str(error)
+        and all(
+            isinstance(part, str) and part.strip()
+            for part in (error.what, error.required, error.received, error.advice)
+        )
     )
 
 
@@ -65,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     unclear: dict[str, str] = {}
     for name in names:
         error = attempt(cases.CASES[name])
-        if error is None or not clear(error):
+        if not clear(error, cases.SAYS[name]):
             unclear[name] = repr(error)
         if options.show:
             print(f"--- {name}\n{type(error).__name__}: {error}\n")

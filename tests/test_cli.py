@@ -247,7 +247,7 @@ def test_a_failing_import_shows_what_was_written(
         os.write(2, b"a library is missing")
         raise ImportError(name)
 
-    monkeypatch.setattr(cli.importlib, "import_module", fail)
+    monkeypatch.setattr("importlib.import_module", fail)
     with pytest.raises(ImportError):
         cli._import_tensorflow()
     assert capfd.readouterr().err == "a library is missing"

@@ -190,6 +190,11 @@ def suggest(
     is the usual lower mark, is told too, but as a derivative it is noisier than a crossing.
     The first tenth of the curve and all from the divergence on are left out.
 
+    Known limit: a suggestion is a starting point, not an optimum, and `reliable` speaks of
+    noise alone. A network whose loss starts far above chance level spends much of the fall on
+    undoing its initial outputs, and one with batch normalization can profit in a full run from
+    rates far above the test's minimum; there the suggestion came out ten times too low or worse.
+
     Args:
         rates: Rates in rising order, shape `(n,)`.
         losses: The training loss of the step at each rate, shape `(n,)`; entries from a

@@ -109,7 +109,7 @@ def plain_fit(
         verbose=0,
     )
     spent = clock() - start
-    outcome = {}
+    outcome: dict[str, float] = {}
     for prefix, source in (("val_", problem.validation), ("test_", problem.test)):
         if source is not None:
             figures = model.evaluate(source.in_order(BATCH_SIZE), return_dict=True, verbose=0)

@@ -135,17 +135,28 @@ class Schedule:
 
     Attributes:
         total_steps: Steps of the whole run.
-        segment: Steps between two stored points.
+        segment: Steps between two stored points; a fraction where an epoch has one, so
+            that the ends are rounded, and not the lengths.
         evaluate_every: Segments between two evaluations; the last segment always has one.
         steps_per_epoch: Steps that see as many samples as the training set has, a float.
         most: Steps that the run may have at most, whatever the time; `None` for any number.
+        multiple: Steps per execution: every length is a multiple of it.
     """
 
     total_steps: int
-    segment: int
+    segment: float
     evaluate_every: int
     steps_per_epoch: float
     most: int | None = None
+    multiple: int = 1
+
+    def segment_end(self, segment: int, step: int) -> int:
+        """The step at which segment `segment` (from 0) ends, when `step` steps are done."""
+        end = _multiple((segment + 1) * self.segment, self.multiple)
+        end = max(end, step + self.multiple)
+        # A last segment of a few steps would cost an evaluation of its own.
+        short = self.total_steps - end < self.segment / 4
+        return self.total_steps if short else end
 
     @property
     def epochs(self) -> float:
@@ -161,8 +172,8 @@ class Schedule:
 
 def schedule_epochs(epochs: float, steps_per_epoch: float, multiple: int = 1) -> Schedule:
     """A run of so many epochs, each with an evaluation at its end."""
-    segment = _multiple(steps_per_epoch, multiple)
-    return Schedule(_multiple(epochs * steps_per_epoch, multiple), segment, 1, steps_per_epoch)
+    total = _multiple(epochs * steps_per_epoch, multiple)
+    return Schedule(total, max(steps_per_epoch, multiple), 1, steps_per_epoch, multiple=multiple)
 
 
 def schedule_time(
@@ -209,12 +220,10 @@ def schedule_time(
     # The last evaluation counts in full, wherever the pattern stands then.
     total = min((usable - costs.evaluation) / per_step, math.inf if most is None else most)
     total_steps = max(multiple, int(total) // multiple * multiple)
-    return Schedule(total_steps, segment_steps, every, steps_per_epoch, most)
+    return Schedule(total_steps, segment_steps, every, steps_per_epoch, most, multiple)
 
 
-def replan(
-    schedule: Schedule, done: int, seconds: float, costs: CostModel, multiple: int = 1
-) -> Schedule:
+def replan(schedule: Schedule, done: int, seconds: float, costs: CostModel) -> Schedule:
     """The same schedule with its end moved to where the time left now leads.
 
     Args:
@@ -222,14 +231,13 @@ def replan(
         done: Steps done.
         seconds: Time left, from now to the very end.
         costs: The costs as measured since.
-        multiple: Steps per execution.
     """
     usable = seconds * (1.0 - MARGIN) - costs.finish - costs.evaluation
     per_step = (
         costs.step
         + (costs.snapshot + costs.evaluation / schedule.evaluate_every) / schedule.segment
     )
-    left = max(0, int(usable / per_step)) // multiple * multiple
+    left = max(0, int(usable / per_step)) // schedule.multiple * schedule.multiple
     total = done + left if schedule.most is None else min(done + left, schedule.most)
     return dataclasses.replace(schedule, total_steps=max(done, total))
 

@@ -104,7 +104,7 @@ class Problem:
         """
         model = models.take(model)
         opener = Opener(models.wants(model), resize, memory_budget, ignore_label)
-        opened, notes = opener.open(train, "train")
+        opened, notes = opener.open(train, "train", finite=validation is None)
         look = _look(model, opened, task, ignore_label)
         labels = checks.check_labels(opened.source, opened.arrays, look.task)
         notes += [*look.notes, *checks.check_classes(labels, look.task)]
@@ -119,6 +119,7 @@ class Problem:
                 notes += more + compare(opened, parts[name], known, look.task, name)[1]
         monitor, mode = compiled.monitor(look.given, look.task)
         facts = _facts(look, parts, labels)
+        notes += _lost(labels, facts["class_counts"])
         facts |= {"monitor": monitor, "mode": mode, "held_out": validation is None}
         split = [seed, validation_split] if validation is None else None
         loss = look.given.loss
@@ -195,7 +196,7 @@ def _look(model: Any, opened: Set, name: str | None, ignore: int | None) -> _Loo
     if given.loss is None:
         outputs.check_ending(end, facts.output_shape)
     task = _task(opened, labels, facts, end, given, name, ignore)
-    notes = compiled.check_loss(given, end, task) + compiled.notes(given, end)
+    notes = compiled.check_loss(given, end, task) + compiled.notes(given, end, task)
     _check_metrics(given, task)
     steps = preprocessing.read(model)
     scan = opened.scan
@@ -281,6 +282,16 @@ def _hold_out(parts: dict[str, Set], task: Task, seed: int, fraction: float, bud
         f"No validation data were given: {count} training samples are held out ({how}) and not "
         f"trained on."
     )
+
+
+def _lost(labels: checks.LabelFacts, counts: list[int] | None) -> list[str]:
+    """Says which classes a split took wholly out of the training set."""
+    if labels.counts is None or counts is None or not labels.complete:
+        return []
+    lost = np.flatnonzero((labels.counts > 0) & (np.asarray(counts) == 0))
+    return [
+        f"The split left no training sample of class {int(c)}: pass validation data." for c in lost
+    ]
 
 
 def _model_notes(facts: models.ModelFacts, end: outputs.Ending) -> list[str]:

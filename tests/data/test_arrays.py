@@ -171,7 +171,9 @@ def test_a_table_is_refused():
         open_source((pandas.DataFrame(np.zeros((6, 4))), Y))
 
 
-@pytest.mark.parametrize("resize", [3, (1, 2, 3), (0, 4), {"how": "pad"}, {"size": (4, 4), "how": "x"}])
+@pytest.mark.parametrize(
+    "resize", [3, (1, 2, 3), (0, 4), {"how": "pad"}, {"size": (4, 4), "how": "x"}]
+)
 def test_bad_policies_are_refused(resize):
     with pytest.raises(DataError, match="policy"):
         open_source((X, Y), resize=resize)

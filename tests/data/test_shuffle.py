@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -35,7 +37,7 @@ def test_seed_and_epoch_alone_decide(orders):
 def test_neighbouring_epochs_are_uncorrelated(orders):
     # Under independence the correlation of two permutations has sd 1/sqrt(n-1) = .032, and the
     # mean of 199 of them .0022; index_shuffle had .757.
-    pairs = [np.corrcoef(a, b)[0, 1] for a, b in zip(orders[:-1], orders[1:], strict=True)]
+    pairs = [np.corrcoef(a, b)[0, 1] for a, b in pairwise(orders)]
     assert abs(np.mean(pairs)) < 4 / np.sqrt(N - 1) / np.sqrt(len(pairs))
     assert np.std(pairs) == pytest.approx(1 / np.sqrt(N - 1), rel=0.2)
 

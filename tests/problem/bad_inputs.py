@@ -1,7 +1,8 @@
 """Bad inputs of every kind, each of which must be refused before any training.
 
-`CASES` maps a name to a function that hands one bad input to `Problem.inspect`. `GOOD` are
-near neighbours that are fine: they show that the checks can also pass.
+`CASES` maps a name to a function that hands one bad input to `Problem.inspect`, `SAYS` to a
+part of the message by which the refusal is known to be for the right reason. `GOOD` are near
+neighbours that are fine: they show that the checks can also pass.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ from typing import Any
 import numpy as np
 
 CASES: dict[str, Callable[[], Any]] = {}
+SAYS: dict[str, str] = {}
 GOOD: dict[str, Callable[[], Any]] = {}
 N = 24
 
 
-def case(function: Callable[[], Any]) -> Callable[[], Any]:
-    CASES[function.__name__] = function
-    return function
+def case(says: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
+    def add(function: Callable[[], Any]) -> Callable[[], Any]:
+        CASES[function.__name__] = function
+        SAYS[function.__name__] = says
+        return function
+
+    return add
 
 
 def good(function: Callable[[], Any]) -> Callable[[], Any]:
@@ -96,9 +102,7 @@ def maps(channels: int = 3, activation: str | None = None, stride: int = 1) -> A
         [
             keras.Input((8, 8, 3)),
             keras.layers.Rescaling(1 / 255),
-            keras.layers.Conv2D(
-                channels, 3, strides=stride, padding="same", activation=activation
-            ),
+            keras.layers.Conv2D(channels, 3, strides=stride, padding="same", activation=activation),
         ]
     )
 
@@ -106,126 +110,126 @@ def maps(channels: int = 3, activation: str | None = None, stride: int = 1) -> A
 # -- images -------------------------------------------------------------------------------
 
 
-@case
+@case("are missing")
 def no_data() -> Any:
     return inspect(scaled(), None)
 
 
-@case
+@case("no labels")
 def images_without_labels() -> Any:
     return inspect(scaled(), images())
 
 
-@case
+@case("no labels")
 def labels_none() -> Any:
     return inspect(scaled(), (images(), None))
 
 
-@case
+@case("no images in train")
 def empty_arrays() -> Any:
     return inspect(scaled(), (images()[:0], numbers()[:0]))
 
 
-@case
+@case("no images in validation")
 def empty_validation() -> Any:
     return inspect(scaled(), (images(), numbers()), (images()[:0], numbers()[:0]))
 
 
-@case
+@case("24 labels")
 def fewer_labels_than_images() -> Any:
     return inspect(scaled(), (images(), numbers()[:-1]))
 
 
-@case
+@case("have 1 axes")
 def swapped_images_and_labels() -> Any:
     return inspect(scaled(), (numbers(), images()))
 
 
-@case
+@case("NaN in sample 17 of train")
 def nan_in_an_image() -> Any:
     x = unit()
     x[17, 2, 3, 1] = np.nan
     return inspect(model(), (x, numbers()))
 
 
-@case
+@case("infinite value in sample 5")
 def infinity_in_an_image() -> Any:
     x = unit()
     x[5, 0, 0, 0] = np.inf
     return inspect(model(), (x, numbers()))
 
 
-@case
+@case("NaN in sample 3 of validation")
 def nan_in_validation_images() -> Any:
     x = unit()
     x[3, 0, 0, 0] = np.nan
     return inspect(model(), (unit(), numbers()), (x, numbers()))
 
 
-@case
+@case("one value throughout")
 def all_images_zero() -> Any:
     return inspect(model(), (np.zeros((N, 8, 8, 3), np.float32), numbers()))
 
 
-@case
+@case("one value throughout")
 def every_image_flat() -> Any:
     flat = np.ones((N, 8, 8, 3), np.float32) * np.linspace(0, 1, N)[:, None, None, None]
     return inspect(model(), (flat.astype(np.float32), numbers()))
 
 
-@case
+@case("not numbers")
 def text_as_images() -> Any:
     return inspect(scaled(), (np.array([["a"] * 8] * N), numbers()))
 
 
-@case
+@case("sample 1 has (9, 8, 3)")
 def images_of_several_sizes() -> Any:
     return inspect(scaled(), ([np.zeros((8, 8, 3)), np.zeros((9, 8, 3))] * (N // 2), numbers()))
 
 
-@case
+@case("flat rows")
 def flat_rows_of_features() -> Any:
     return inspect(scaled(), (images().reshape(N, -1), numbers()))
 
 
-@case
+@case("one single image")
 def one_image_without_batch_axis() -> Any:
     return inspect(scaled(), (images()[0], 1))
 
 
-@case
+@case("5 axes")
 def videos() -> Any:
     return inspect(scaled(), (np.zeros((4, 5, 8, 8, 3)), np.arange(4) % 3))
 
 
-@case
+@case("(3, 8, 8)")
 def channels_first() -> Any:
     return inspect(scaled(), (images().transpose(0, 3, 1, 2), numbers()))
 
 
-@case
+@case("resize=(8, 8)")
 def size_other_than_the_models() -> Any:
     x = np.random.default_rng(0).integers(0, 256, (N, 10, 8, 3)).astype(np.uint8)
     return inspect(scaled(), (x, numbers()))
 
 
-@case
+@case("(8, 8, 1)")
 def colour_for_a_gray_model() -> Any:
     return inspect(scaled(shape=(8, 8, 1)), (images(), numbers()))
 
 
-@case
+@case("(8, 8, 4)")
 def four_channels_for_three() -> Any:
     x = np.concatenate([images(), images()[..., :1]], axis=-1)
     return inspect(scaled(), (x, numbers()))
 
 
-@case
+@case("scales them again")
 def scaled_twice() -> Any:
     return inspect(scaled(), (unit(), numbers()))
 
 
-@case
+@case("scales them again")
 def scaled_twice_in_a_nested_model() -> Any:
     import keras
 
@@ -233,7 +237,7 @@ def scaled_twice_in_a_nested_model() -> Any:
     return inspect(model(first=[inner]), (unit(), numbers()))
 
 
-@case
+@case("scales them again")
 def scaled_twice_in_an_application() -> Any:
     import keras
 
@@ -244,18 +248,18 @@ def scaled_twice_in_an_application() -> Any:
     return inspect(net, (x, numbers()))
 
 
-@case
+@case("differ in range")
 def validation_of_another_range() -> Any:
     x = images().astype(np.float32)
     return inspect(model(), (x, numbers()), (unit(), numbers()))
 
 
-@case
+@case("differ in range")
 def validation_shifted_to_minus_one() -> Any:
     return inspect(model(), (unit(), numbers()), (unit() * 2 - 1, numbers()))
 
 
-@case
+@case("differ in shape")
 def validation_of_another_size() -> Any:
     import keras
 
@@ -270,7 +274,7 @@ def validation_of_another_size() -> Any:
     return inspect(free, (unit(), numbers()), (unit()[:, :6], numbers()))
 
 
-@case
+@case("sample 2 of test")
 def test_with_nan() -> Any:
     x = unit()
     x[2] = np.nan
@@ -278,28 +282,28 @@ def test_with_nan() -> Any:
     return inspect(model(), good_part, good_part, test=(x, numbers()))
 
 
-@case
+@case("differ in range")
 def unlabeled_of_another_range() -> Any:
     return inspect(model(), (unit(), numbers()), unlabeled=images())
 
 
-@case
+@case("read only once")
 def a_generator() -> Any:
     return inspect(scaled(), ((x, y) for x, y in zip(images(), numbers(), strict=True)))
 
 
-@case
+@case("does not exist")
 def a_folder_that_is_not_there() -> Any:
     return inspect(scaled(), "no/such/folder")
 
 
-@case
+@case("no images in the folder")
 def an_empty_folder() -> Any:
     with tempfile.TemporaryDirectory() as folder:
         return inspect(scaled(), folder)
 
 
-@case
+@case("Only one class")
 def a_folder_with_one_class() -> Any:
     from PIL import Image
 
@@ -310,7 +314,7 @@ def a_folder_with_one_class() -> Any:
         return inspect(scaled(), folder)
 
 
-@case
+@case("2.png")
 def a_folder_with_a_broken_file() -> Any:
     from PIL import Image
 
@@ -323,12 +327,12 @@ def a_folder_with_a_broken_file() -> Any:
         return inspect(scaled(), folder)
 
 
-@case
+@case("resize")
 def a_resize_that_makes_no_sense() -> Any:
     return inspect(scaled(), (images(), numbers()), resize="big")
 
 
-@case
+@case("resized to 16x16")
 def a_resize_to_another_size_than_the_models() -> Any:
     return inspect(scaled(), (images(), numbers()), resize=(16, 16))
 
@@ -336,258 +340,258 @@ def a_resize_to_another_size_than_the_models() -> Any:
 # -- labels -------------------------------------------------------------------------------
 
 
-@case
+@case("numpy.unique")
 def text_labels() -> Any:
     return inspect(scaled(), (images(), np.array(["cat", "dog", "owl"])[numbers()]))
 
 
-@case
+@case("3 in sample 13")
 def label_too_high() -> Any:
     y = numbers()
     y[13] = 3
     return inspect(scaled(), (images(), y))
 
 
-@case
+@case("from 0")
 def labels_from_one() -> Any:
     return inspect(scaled(), (images(), numbers() + 1))
 
 
-@case
+@case("-1 in sample 7")
 def negative_label() -> Any:
     y = numbers()
     y[7] = -1
     return inspect(scaled(), (images(), y))
 
 
-@case
+@case("0.5 in sample 0")
 def fractional_labels() -> Any:
     return inspect(scaled(), (images(), numbers() + 0.5))
 
 
-@case
+@case("nan in sample 4")
 def nan_label() -> Any:
     y = numbers().astype(np.float32)
     y[4] = np.nan
     return inspect(scaled(), (images(), y))
 
 
-@case
+@case("inf in sample 4")
 def infinite_label() -> Any:
     y = numbers().astype(np.float32)
     y[4] = np.inf
     return inspect(scaled(), (images(), y))
 
 
-@case
+@case("Only one class")
 def one_class_only() -> Any:
     return inspect(scaled(), (images(), np.zeros(N, int)))
 
 
-@case
+@case("Only one class")
 def one_class_only_binary() -> Any:
     return inspect(scaled(1), (images(), np.ones(N, int)))
 
 
-@case
+@case("No class")
 def multi_label_without_any() -> Any:
     return inspect(scaled(3, "sigmoid"), (images(), np.zeros((N, 3))))
 
 
-@case
+@case("class 3 in validation")
 def class_only_in_validation() -> Any:
     return inspect(scaled(4), (images(), numbers(3)), (images() // 2, numbers(4)))
 
 
-@case
+@case("class 3 in test")
 def class_only_in_test() -> Any:
     part = (images(), numbers(3))
     return inspect(scaled(4), part, part, test=(images(), numbers(4)))
 
 
-@case
+@case("9 in sample 2 of validation")
 def validation_label_too_high() -> Any:
     y = numbers()
     y[2] = 9
     return inspect(scaled(), (images(), numbers()), (images(), y))
 
 
-@case
+@case("(3,) in validation")
 def validation_labels_of_another_kind() -> Any:
     return inspect(scaled(), (images(), numbers()), (images(), rows()))
 
 
-@case
+@case("validation have no labels")
 def validation_without_labels() -> Any:
     return inspect(scaled(), (images(), numbers()), images())
 
 
-@case
+@case("5 outputs")
 def one_hot_of_another_width() -> Any:
     return inspect(scaled(3), (images(), rows(5)))
 
 
-@case
+@case("fit no task")
 def one_hot_for_one_output() -> Any:
     return inspect(scaled(1), (images(), rows(2)))
 
 
-@case
+@case("2 in sample 2")
 def three_classes_for_one_output() -> Any:
     return inspect(scaled(1), (images(), numbers(3)))
 
 
-@case
+@case("(y + 1) // 2")
 def binary_labels_minus_one_and_one() -> Any:
     return inspect(scaled(1), (images(), numbers(2) * 2 - 1))
 
 
-@case
+@case("255 in sample 1")
 def binary_labels_0_and_255() -> Any:
     return inspect(scaled(1), (images(), numbers(2) * 255))
 
 
-@case
+@case("in sample 1")
 def regression_targets() -> Any:
     return inspect(scaled(1), (images(), np.linspace(0, 1, N)))
 
 
-@case
+@case("sample 11")
 def multi_hot_for_a_softmax() -> Any:
     y = rows()
     y[11] = (1, 1, 0)
     return inspect(scaled(3, "softmax"), (images(), y))
 
 
-@case
+@case("sum 0.8")
 def rows_that_do_not_sum_to_one() -> Any:
     return inspect(scaled(3, "softmax"), (images(), rows() * 0.8))
 
 
-@case
+@case("3.0 in sample 0")
 def multi_hot_with_counts() -> Any:
     y = rows() + rows()[::-1]
     y[0] = (3, 0, 1)
     return inspect(scaled(3, "sigmoid"), (images(), y))
 
 
-@case
+@case("(5, 4)")
 def bounding_boxes() -> Any:
     return inspect(scaled(), (images(), np.zeros((N, 5, 4), np.float32)))
 
 
-@case
+@case("(8, 8, 3)")
 def numbers_for_a_model_of_maps() -> Any:
     return inspect(maps(), (images(), numbers()))
 
 
-@case
+@case("fit no task")
 def masks_for_a_classifier() -> Any:
     return inspect(scaled(), (images(), masks()))
 
 
-@case
+@case("masks of shape (4, 8)")
 def masks_of_another_size() -> Any:
     return inspect(maps(), (images(), masks()[:, :4]))
 
 
-@case
+@case("outputs differ in size")
 def outputs_smaller_than_masks() -> Any:
     return inspect(maps(stride=2), (images(), masks()))
 
 
-@case
+@case("200 in sample 9 at (3, 4)")
 def mask_label_too_high() -> Any:
     y = masks()
     y[9, 3, 4] = 200
     return inspect(maps(), (images(), y))
 
 
-@case
+@case("ignore_label=")
 def void_pixels_not_named() -> Any:
     y = masks()
     y[:, 0] = 255
     return inspect(maps(), (images(), y))
 
 
-@case
+@case("divide the masks by 255")
 def binary_masks_0_and_255() -> Any:
     return inspect(maps(1), (images(), masks(2) * 255))
 
 
-@case
+@case("(8, 8, 4)")
 def one_hot_masks_of_another_depth() -> Any:
     return inspect(maps(3), (images(), np.eye(4)[masks(4)]))
 
 
-@case
+@case("sample 6 at (1, 1)")
 def nan_in_a_mask() -> Any:
     y = masks().astype(np.float32)
     y[6, 1, 1] = np.nan
     return inspect(maps(), (images(), y))
 
 
-@case
+@case("not masks")
 def ignore_label_for_classes() -> Any:
     return inspect(scaled(), (images(), numbers()), ignore_label=2)
 
 
-@case
+@case("'void'")
 def ignore_label_of_text() -> Any:
     return inspect(maps(), (images(), masks()), ignore_label="void")
 
 
-@case
+@case("No class")
 def everything_ignored() -> Any:
     return inspect(maps(), (images(), np.full((N, 8, 8), 255)), ignore_label=255)
 
 
-@case
+@case("-1.0")
 def negative_weights() -> Any:
     return inspect(scaled(), (images(), numbers(), np.linspace(-1, 1, N)))
 
 
-@case
+@case("weight nan")
 def nan_weights() -> Any:
     return inspect(scaled(), (images(), numbers(), np.full(N, np.nan)))
 
 
-@case
+@case("weight 0")
 def weights_all_zero() -> Any:
     return inspect(scaled(), (images(), numbers(), np.zeros(N)))
 
 
-@case
+@case("24 sample weights")
 def fewer_weights_than_images() -> Any:
     return inspect(scaled(), (images(), numbers(), np.ones(N - 3)))
 
 
-@case
+@case("Only one class")
 def one_sample() -> Any:
     return inspect(scaled(), (images()[:1], numbers()[:1]))
 
 
-@case
+@case("2.0")
 def validation_split_of_two() -> Any:
     return inspect(scaled(), (images(), numbers()), validation_split=2.0)
 
 
-@case
+@case("'detection'")
 def an_unknown_task() -> Any:
     return inspect(scaled(), (images(), numbers()), task="detection")
 
 
-@case
+@case("semantic_segmentation")
 def a_task_that_does_not_fit() -> Any:
     return inspect(scaled(), (images(), numbers()), task="segmentation")
 
 
-@case
+@case("exclude each other")
 def multi_label_task_with_softmax() -> Any:
     return inspect(scaled(3, "softmax"), (images(), rows()), task="multi_label")
 
 
-@case
+@case("8 in sample 20")
 def a_bad_sample_of_a_dataset() -> Any:
     import tensorflow as tf
 
@@ -596,14 +600,14 @@ def a_bad_sample_of_a_dataset() -> Any:
     return inspect(scaled(), tf.data.Dataset.from_tensor_slices((images(), y)).batch(5))
 
 
-@case
+@case("empty")
 def an_empty_dataset() -> Any:
     import tensorflow as tf
 
     return inspect(scaled(), tf.data.Dataset.from_tensor_slices((images(), numbers())).take(0))
 
 
-@case
+@case("endless")
 def an_endless_dataset_without_validation() -> Any:
     import tensorflow as tf
 
@@ -611,7 +615,7 @@ def an_endless_dataset_without_validation() -> Any:
     return inspect(scaled(), data)
 
 
-@case
+@case("no labels")
 def a_dataset_without_labels() -> Any:
     import tensorflow as tf
 
@@ -621,12 +625,12 @@ def a_dataset_without_labels() -> Any:
 # -- models -------------------------------------------------------------------------------
 
 
-@case
+@case("None")
 def no_model() -> Any:
     return inspect(None, (images(), numbers()))
 
 
-@case
+@case("the class Net")
 def a_model_class() -> Any:
     import keras
 
@@ -636,36 +640,36 @@ def a_model_class() -> Any:
     return inspect(Net, (images(), numbers()))
 
 
-@case
+@case("the function scaled")
 def a_model_function() -> Any:
     return inspect(scaled, (images(), numbers()))
 
 
-@case
+@case("keras.Sequential([layer])")
 def a_layer() -> Any:
     import keras
 
     return inspect(keras.layers.Dense(3), (images(), numbers()))
 
 
-@case
+@case("tensorflow")
 def a_tf_module() -> Any:
     import tensorflow as tf
 
     return inspect(tf.Module(), (images(), numbers()))
 
 
-@case
+@case("does not exist")
 def a_path_to_nothing() -> Any:
     return inspect("nothing.keras", (images(), numbers()))
 
 
-@case
+@case("model.save('name.keras')")
 def a_path_of_another_format() -> Any:
     return inspect("model.h5", (images(), numbers()))
 
 
-@case
+@case("cannot be loaded")
 def a_broken_keras_file() -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
@@ -673,7 +677,7 @@ def a_broken_keras_file() -> Any:
         return inspect(path, (images(), numbers()))
 
 
-@case
+@case("Lambda")
 def an_unsafe_keras_file() -> Any:
     import keras
 
@@ -684,14 +688,14 @@ def an_unsafe_keras_file() -> Any:
         return inspect(path, (images(), numbers()))
 
 
-@case
+@case("frozen")
 def everything_frozen() -> Any:
     frozen = scaled()
     frozen.trainable = False
     return inspect(frozen, (images(), numbers()))
 
 
-@case
+@case("no weights at all")
 def a_model_without_weights() -> Any:
     import keras
 
@@ -699,14 +703,14 @@ def a_model_without_weights() -> Any:
     return inspect(empty, (images(), numbers()))
 
 
-@case
+@case("kernel")
 def weights_with_nan() -> Any:
     broken = scaled()
     broken.layers[-1].kernel.assign(np.full((192, 3), np.nan))
     return inspect(broken, (images(), numbers()))
 
 
-@case
+@case("train_step")
 def an_own_train_step() -> Any:
     import keras
 
@@ -717,7 +721,7 @@ def an_own_train_step() -> Any:
     return inspect(Own([keras.layers.Flatten(), keras.layers.Dense(3)]), (unit(), numbers()))
 
 
-@case
+@case("test_step")
 def an_own_test_step() -> Any:
     import keras
 
@@ -728,7 +732,7 @@ def an_own_test_step() -> Any:
     return inspect(Own([keras.layers.Flatten(), keras.layers.Dense(3)]), (unit(), numbers()))
 
 
-@case
+@case("2 input")
 def two_inputs() -> Any:
     import keras
 
@@ -737,7 +741,7 @@ def two_inputs() -> Any:
     return inspect(keras.Model([a, b], keras.layers.Dense(3)(both)), (unit(), numbers()))
 
 
-@case
+@case("2 output")
 def two_outputs() -> Any:
     import keras
 
@@ -747,7 +751,7 @@ def two_outputs() -> Any:
     return inspect(two, (unit(), numbers()))
 
 
-@case
+@case("in a dict")
 def a_dict_of_outputs() -> Any:
     import keras
 
@@ -756,7 +760,7 @@ def a_dict_of_outputs() -> Any:
     return inspect(named, (unit(), numbers()))
 
 
-@case
+@case("multiple of 100")
 def a_subclassed_model_that_fails() -> Any:
     import keras
 
@@ -771,7 +775,7 @@ def a_subclassed_model_that_fails() -> Any:
     return inspect(Fails(), (unit(), numbers()))
 
 
-@case
+@case("a tuple of outputs")
 def a_subclassed_model_with_two_outputs() -> Any:
     import keras
 
@@ -787,7 +791,7 @@ def a_subclassed_model_with_two_outputs() -> Any:
     return inspect(Two(), (unit(), numbers()))
 
 
-@case
+@case("zero or negative")
 def a_sequential_model_too_deep_for_the_images() -> Any:
     import keras
 
@@ -797,7 +801,7 @@ def a_sequential_model_too_deep_for_the_images() -> Any:
     return inspect(deep, (unit(), numbers()))
 
 
-@case
+@case("(192,)")
 def a_model_of_flat_vectors() -> Any:
     import keras
 
@@ -805,34 +809,34 @@ def a_model_of_flat_vectors() -> Any:
     return inspect(flat, (unit(), numbers()))
 
 
-@case
+@case("always 1")
 def softmax_over_one_output() -> Any:
     return inspect(scaled(1, "softmax"), (images(), numbers(2)))
 
 
-@case
+@case("always 1")
 def softmax_over_one_channel() -> Any:
     return inspect(maps(1, "softmax"), (images(), masks(2)))
 
 
-@case
+@case("'relu'")
 def relu_at_the_end() -> Any:
     return inspect(scaled(3, "relu"), (images(), numbers()))
 
 
-@case
+@case("'tanh'")
 def tanh_at_the_end() -> Any:
     return inspect(scaled(1, "tanh"), (images(), numbers(2)))
 
 
-@case
+@case("adapt")
 def normalization_never_adapted() -> Any:
     import keras
 
     return inspect(model(first=[keras.layers.Normalization()]), (images(), numbers()))
 
 
-@case
+@case("21 of 21")
 def a_model_that_gives_nan() -> Any:
     import keras
 
@@ -847,7 +851,7 @@ def a_model_that_gives_nan() -> Any:
 # -- compiled -----------------------------------------------------------------------------
 
 
-@case
+@case("ends in softmax")
 def compiled_logits_loss_on_softmax() -> Any:
     import keras
 
@@ -855,47 +859,47 @@ def compiled_logits_loss_on_softmax() -> Any:
     return inspect(scaled(3, "softmax", loss=loss), (images(), numbers()))
 
 
-@case
+@case("ends in linear")
 def compiled_probability_loss_on_logits() -> Any:
     made = scaled(3, loss="sparse_categorical_crossentropy")
     return inspect(made, (images(), numbers()))
 
 
-@case
+@case("ends in linear")
 def compiled_binary_loss_on_logits() -> Any:
     return inspect(scaled(1, loss="binary_crossentropy"), (images(), numbers(2)))
 
 
-@case
+@case("one-hot labels")
 def compiled_categorical_loss_for_numbers() -> Any:
     made = scaled(3, "softmax", loss="categorical_crossentropy")
     return inspect(made, (images(), numbers()))
 
 
-@case
+@case("integer labels")
 def compiled_sparse_loss_for_one_hot() -> Any:
     made = scaled(3, "softmax", loss="sparse_categorical_crossentropy")
     return inspect(made, (images(), rows()))
 
 
-@case
+@case("integer labels")
 def compiled_sparse_loss_for_one_output() -> Any:
     made = scaled(1, "sigmoid", loss="sparse_categorical_crossentropy")
     return inspect(made, (images(), numbers(2)))
 
 
-@case
+@case("labels 0 and 1")
 def compiled_binary_loss_for_numbers() -> Any:
     made = scaled(3, "sigmoid", loss="binary_crossentropy")
     return inspect(made, (images(), numbers()))
 
 
-@case
+@case("2 losses")
 def compiled_several_losses() -> Any:
     return inspect(scaled(3, loss=["mse", "mae"]), (images(), numbers()))
 
 
-@case
+@case("cannot be copied")
 def compiled_metric_without_config() -> Any:
     import keras
 
@@ -940,6 +944,21 @@ def masks_with_void() -> Any:
     y = masks()
     y[:, 0] = 255
     return inspect(maps(), (images(), y), ignore_label=255)
+
+
+@good
+def a_subclassed_model_whose_call_takes_no_training() -> Any:
+    import keras
+
+    class Plain(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = keras.layers.Dense(3)
+
+        def call(self, x: Any) -> Any:
+            return self.dense(keras.ops.reshape(x, (-1, 192)))
+
+    return inspect(Plain(), (unit(), numbers()))
 
 
 @good

@@ -40,8 +40,9 @@ class Case:
     def dense(self) -> tuple[np.ndarray, np.ndarray]:
         """Targets of the outputs' shape, and which of them count, by plain NumPy."""
         y = self.labels
-        if y.shape[1:] == self.output_shape and not (self.key == "semantic_segmentation" and
-                                                     self.output_shape[-1] == 1):
+        if y.shape[1:] == self.output_shape and not (
+            self.key == "semantic_segmentation" and self.output_shape[-1] == 1
+        ):
             valid = np.ones(y.shape[:-1] if y.ndim > 1 else y.shape, bool)
             if self.key == "semantic_segmentation":
                 valid = y.sum(-1) > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import keras
@@ -14,7 +15,6 @@ from etude.tasks import TASKS, balanced_weights, choose, task_class
 
 _spec = importlib.util.spec_from_file_location("task_cases", Path(__file__).with_name("cases.py"))
 cases = importlib.util.module_from_spec(_spec)
-import sys  # noqa: E402
 
 sys.modules["task_cases"] = cases
 _spec.loader.exec_module(cases)
@@ -27,7 +27,8 @@ each_kind = pytest.mark.parametrize("logits", [True, False], ids=["logits", "pro
 def outputs_of(case, logits, seed=1):
     """Random outputs as logits or probabilities, and the probabilities, float64."""
     rng = np.random.default_rng(seed)
-    raw = rng.normal(size=(len(case.labels), *case.output_shape)).astype(np.float32)
+    # Small, so that many logits lie between 0 and 0.5, where thresholds are mixed up.
+    raw = 0.6 * rng.normal(size=(len(case.labels), *case.output_shape)).astype(np.float32)
     wide = raw.astype(np.float64)
     if case.categorical:
         p = np.exp(wide) / np.exp(wide).sum(-1, keepdims=True)
@@ -266,7 +267,10 @@ def test_loss_and_metrics_in_a_compiled_step(case, dtype):
 def test_losses_and_metrics_serialize(case):
     task = choose(case.evidence(True))
     outputs, _ = outputs_of(case, True)
-    for loss, labels in ((task.loss(), case.labels), (task.soft_loss(), task.soften(case.labels, 0.1))):
+    for loss, labels in (
+        (task.loss(), case.labels),
+        (task.soft_loss(), task.soften(case.labels, 0.1)),
+    ):
         again = type(loss).from_config(loss.get_config())
         assert number(again(labels, outputs)) == number(loss(labels, outputs))
     for metric in task.metrics():

@@ -69,8 +69,30 @@ def _builder(address: Address) -> Any:
                 advice=f'Pass "{PREFIX}{address.name}?download" to download and prepare it, or '
                 "set TFDS_DATA_DIR to the folder where it is.",
             ) from error
-    builder = tfds.builder(address.name, data_dir=folder)
-    builder.download_and_prepare()
+    return _downloaded(address, folder)
+
+
+def _downloaded(address: Address, folder: str | None) -> Any:
+    """The builder of a set after its download, which was asked for."""
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(address.name, data_dir=folder)
+        builder.download_and_prepare()
+    except tfds.core.DatasetNotFoundError as error:
+        raise DataError(
+            f"TFDS knows no set {address.name}.",
+            required="A name from tfds.list_builders().",
+            received=f"{address.name!r}.",
+            advice="Look the name up at https://www.tensorflow.org/datasets/catalog.",
+        ) from error
+    except ImportError as error:
+        raise DataError(
+            f"Preparing the TFDS set {address.name} needs another package.",
+            required="The packages that TFDS uses for this set.",
+            received=f"{error}.",
+            advice=f"pip install {error.name or 'the package named above'}",
+        ) from error
     return builder
 
 

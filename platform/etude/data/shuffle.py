@@ -117,7 +117,9 @@ def shuffled_passes(
         # order would also depend on the process-wide seed of TensorFlow.
         tf.compat.v1.set_random_seed(_GRAPH_SEED)
         mixed = samples.shuffle(buffer_size, seed=seed_number(seed), reshuffle_each_iteration=True)
-        return mixed if endless else mixed.repeat()
+        # Without something in between TensorFlow fuses the shuffle with the repetition, and the
+        # fused operation spins for ever on a pass that comes up empty.
+        return mixed if endless else mixed.prefetch(1).repeat()
 
     return tf.data.Dataset.from_tensors(0).flat_map(passes)
 

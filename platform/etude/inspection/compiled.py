@@ -186,8 +186,8 @@ def copies(compiled: Compiled, task: Task) -> list[Any]:
     """Fresh metrics: copies of those the user compiled, or the task's.
 
     Returns:
-        Keras metric objects. Names such as `"accuracy"` are resolved as Keras does, by the
-        shapes of labels and outputs; functions are wrapped.
+        Keras metric objects. `"accuracy"` is resolved as Keras does, by the shapes of labels
+        and outputs; functions are wrapped.
     """
     if not compiled.metrics:
         return list(task.metrics())
@@ -200,27 +200,28 @@ def copy(metric: Any, task: Task) -> Any:
 
     if isinstance(metric, keras.metrics.Metric):
         return type(metric).from_config(metric.get_config())
-    if isinstance(metric, str) and metric.lower() in ("accuracy", "acc", "crossentropy", "ce"):
-        return _by_shape(metric.lower(), task)
+    if isinstance(metric, str) and metric.lower() in ("accuracy", "acc"):
+        return _accuracy(metric, task)
     found = keras.metrics.get(metric)
     if isinstance(found, keras.metrics.Metric):
-        return type(found).from_config(found.get_config())
-    return keras.metrics.MeanMetricWrapper(found, name=name_of(metric))
+        fresh = type(found).from_config(found.get_config())
+    else:
+        fresh = keras.metrics.MeanMetricWrapper(found)
+    # As Keras does: the name in the logs is the name that was given.
+    fresh.name = name_of(metric)
+    return fresh
 
 
-def _by_shape(name: str, task: Task) -> Any:
-    """What Keras makes of `"accuracy"` and `"crossentropy"`, with the name it was given."""
+def _accuracy(name: str, task: Task) -> Any:
+    """What Keras makes of `"accuracy"`, by the shapes of labels and outputs."""
     import keras
 
     label, output = task.evidence.label_shape, task.evidence.output_shape
     if output == () or output[-1] == 1:
-        kind = "Binary"
-    elif len(label) < len(output) or label[-1] == 1:
-        kind = "SparseCategorical"
-    else:
-        kind = "Categorical"
-    suffix = "Accuracy" if name.startswith("acc") else "Crossentropy"
-    return getattr(keras.metrics, kind + suffix)(name=name)
+        return keras.metrics.BinaryAccuracy(name=name)
+    if len(label) < len(output) or label[-1] == 1:
+        return keras.metrics.SparseCategoricalAccuracy(name=name)
+    return keras.metrics.CategoricalAccuracy(name=name)
 
 
 def monitor(compiled: Compiled, task: Task) -> tuple[str, str]:
@@ -242,14 +243,21 @@ def monitor(compiled: Compiled, task: Task) -> tuple[str, str]:
     return "val_loss", "min"
 
 
-def notes(compiled: Compiled, end: Ending) -> list[str]:
+def notes(compiled: Compiled, end: Ending, task: Task) -> list[str]:
     """What is worth saying of the metrics that were compiled."""
     said = []
     plain = [m for m in compiled.metrics if m in ("accuracy", "acc", "binary_accuracy")]
-    if plain and end.logits and compiled.family == "binary":
+    binary = compiled.family == "binary" and task.evidence.output_shape[-1:] in ((), (1,))
+    if plain and end.logits and binary:
         said.append(
             "The compiled 'accuracy' cuts at 0.5, but the outputs are logits, whose middle is 0: "
             "compile `keras.metrics.BinaryAccuracy(threshold=0.0)` instead."
+        )
+    if plain and task.name == "multi_label":
+        said.append(
+            "The compiled 'accuracy' means to Keras that the greatest output is right, which says "
+            "little when an image can have several classes: compile `keras.metrics.AUC("
+            "multi_label=True)` or `keras.metrics.BinaryAccuracy()` instead."
         )
     if compiled.metrics:
         said.append(

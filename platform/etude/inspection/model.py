@@ -280,11 +280,12 @@ def _check_weights(model: Any) -> None:
     for weight in model.weights:
         if not keras.backend.is_float_dtype(weight.dtype):
             continue
-        values = np.asarray(keras.ops.convert_to_numpy(keras.ops.isfinite(weight)))
-        if not values.all():
+        finite = keras.ops.isfinite(weight)
+        if not bool(keras.ops.all(finite)):
+            bad = int((~np.asarray(keras.ops.convert_to_numpy(finite))).sum())
             raise ModelError(
                 "The model's weights are not finite.",
                 required="finite weights to start from",
-                received=f"{int((~values).sum())} NaN or infinite values in {weight.path}",
+                received=f"{bad} NaN or infinite values in {weight.path}",
                 advice="build the model anew, or load weights from before it diverged",
             )

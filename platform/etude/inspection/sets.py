@@ -50,13 +50,22 @@ class Opener:
     memory_budget: int
     ignore: int | None
 
-    def open(self, data: Any, name: str, *, labelled: bool = True) -> tuple[Set, list[str]]:
+    def open(
+        self, data: Any, name: str, *, labelled: bool = True, finite: bool = False
+    ) -> tuple[Set, list[str]]:
         """A set, and what is to be said of it.
+
+        Args:
+            data: What the user holds.
+            name: What to call it.
+            labelled: Whether it needs labels.
+            finite: Whether it needs an end, since a part is to be held out.
 
         Raises:
             DataError: It cannot be read, does not meet the model, or has bad pixels.
         """
         from etude.data import adapt, adapter_for, in_memory, open_source, scan
+        from etude.data.streams import endless_error
 
         resize, notes = self._resize(data, name)
         if self.ignore is not None:
@@ -70,6 +79,8 @@ class Opener:
             mask_fill=self.ignore,
         )
         source.name = name
+        if finite and getattr(source, "endless", False):
+            raise endless_error(name, "split")
         if source.size == 0:
             raise checks.empty(name)
         if self.wanted is not None:

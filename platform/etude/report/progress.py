@@ -118,8 +118,8 @@ class Progress:
         changed = ", ".join(
             f"{text.words(name)} {text.value(found)}" for name, found in finding.changes.items()
         )
-        head = f"{text.words(finding.learner)}: {changed or 'nothing to change'}"
-        self._line(f"{head} ({text.duration(finding.true.seconds)}). {finding.why}")
+        found = f"{changed} ({text.duration(finding.true.seconds)}). " if changed else ""
+        self._line(f"{text.words(finding.learner)}: {found}{finding.why}")
 
     def _shown(self) -> str:
         return "  ".join(f"{text.words(k)} {text.number(v)}" for k, v in self._metrics.items())

@@ -77,7 +77,7 @@ class Report:
         parts = [
             self._headline(),
             tables.outcome(self.outcome),
-            tables.facts("The problem", self.problem),
+            tables.problem(self.problem),
             tables.lines("To know", self.notes),
             tables.decisions(self.recipe),
             tables.findings(self.findings, plain_blocks=plain),

@@ -40,7 +40,7 @@ class Tuning:
         """Prints the findings; to the standard output when no console is given."""
         console = console or Console()
         parts = [
-            tables.facts("The problem", self.problem),
+            tables.problem(self.problem),
             tables.lines("To know", self.notes),
             tables.decisions(self.recipe),
             tables.findings(self.findings, plain_blocks=tables.ascii_only(console)),
@@ -111,7 +111,7 @@ class Plan:
         parts = [
             headline,
             tables.ledger(rows, "Where the time will go"),
-            tables.facts("The problem", self.problem),
+            tables.problem(self.problem),
             tables.lines("To know", self.notes),
             tables.decisions(self.recipe),
         ]

@@ -29,6 +29,13 @@ SPOKEN = {"given": "given by you", "learned by fit": "Étude's start"}
 """Marks in words that need no explanation."""
 
 
+UNTOLD = frozenset(
+    {"activation_seen", "checked", "fingerprint", "input_shape", "kind", "layers", "mean"}
+    | {"metrics", "mode", "output_shape", "std", "user_loss", "user_metrics"}
+)
+"""Facts of a problem that are for files and tools rather than for people."""
+
+
 def ascii_only(console: Console) -> bool:
     """Whether the console cannot show block characters."""
     return not str(console.encoding).lower().startswith("utf")
@@ -59,6 +66,22 @@ def facts(title: str, values: Mapping[str, Any], remark: str = "") -> Group | No
     for name, line in text.flat(values):
         table.add_row(Text(name, "dim"), Text(line))
     return section(title, table, remark)
+
+
+def problem(values: Mapping[str, Any]) -> Group | None:
+    """What matters of the problem's facts; all of them are in the stored report."""
+    told = {name: _told(item) for name, item in values.items() if name not in UNTOLD}
+    return facts("The problem", {k: v for k, v in told.items() if not _absent(v)})
+
+
+def _told(item: Any) -> Any:
+    if not isinstance(item, Mapping):
+        return item
+    return {k: v for k, v in item.items() if k not in UNTOLD and not _absent(v)}
+
+
+def _absent(item: Any) -> bool:
+    return item is None or item is False or (isinstance(item, Sequence | Mapping) and not item)
 
 
 def lines(title: str, items: Sequence[str], remark: str = "") -> Group | None:
@@ -103,11 +126,13 @@ def findings(items: Sequence[Finding], *, plain_blocks: bool = False) -> Group |
         changed = ", ".join(
             f"{text.words(name)} = {text.value(found)}" for name, found in item.changes.items()
         )
-        table.add_row("found", Text(changed or "nothing to change", "green"))
+        if changed:
+            table.add_row("found", Text(changed, "green"))
         table.add_row("why", Text(item.why))
         for row in _evidence(item.evidence, plain_blocks):
             table.add_row("evidence", row)
-        table.add_row("cost", Text(_cost(item)))
+        if item.true.seconds or item.true.steps:
+            table.add_row("cost", Text(_cost(item)))
         parts.append(Text(text.words(item.learner), "bold"))
         parts.append(Padding(table, (0, 0, 0, 1)))
     return section("What was studied", Padding(Group(*parts), (0, 0, 0, 1)))
@@ -131,7 +156,7 @@ def outcome(figures: Mapping[str, float]) -> Group | None:
 
 def course(history: Mapping[str, Sequence[float]], *, plain_blocks: bool = False) -> Group | None:
     """How each figure went, evaluation by evaluation."""
-    rows = {name: values for name, values in history.items() if len(values) >= 2}
+    rows = {k: values for k, values in history.items() if len(values) >= 2 and k != "epoch"}
     if not rows:
         return None
     table = _table("figure", "first", "last", "course", right=True)

@@ -99,10 +99,7 @@ class Progress:
 
     def next_target(self) -> int:
         """The step at which the segment that is about to begin ends."""
-        end = self.step + self.schedule.segment
-        # A last segment of a few steps would cost an evaluation of its own.
-        short = self.schedule.total_steps - end < self.schedule.segment // 4
-        return self.schedule.total_steps if short else end
+        return self.schedule.segment_end(self.segment, self.step)
 
     def note(self, logs: Mapping[str, float]) -> None:
         """Appends a segment's metrics to the history."""
@@ -171,6 +168,7 @@ class Run:
         says so, and with the latest ones otherwise.
         """
         if self.good is None:
+            self.studio.trainer.start_average()
             self.store_point()  # the plan is stored before the first step
         while not self.progress.reason:
             try:
@@ -213,7 +211,7 @@ class Run:
             initial_epoch=progress.segment,
             epochs=2**31,
             steps_per_epoch=progress.target - progress.step,
-            validation_data=studio.validation.in_order(studio.evaluation_batch),
+            validation_data=studio.evaluation_data(),
             validation_freq=self.evaluated,
             verbose=0,
             shuffle=False,
@@ -251,10 +249,7 @@ class Run:
         progress = self.progress
         if self.budget.seconds is None:
             return
-        multiple = self.studio.recipe.compute.steps_per_execution
-        plan = replan(
-            progress.schedule, progress.step, self.budget.remaining(), self.costs, multiple
-        )
+        plan = replan(progress.schedule, progress.step, self.budget.remaining(), self.costs)
         if progress.step < progress.target and progress.is_last:
             # Growing now would begin another segment, with an evaluation of its own.
             total = min(plan.total_steps, progress.schedule.total_steps)
@@ -367,6 +362,10 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         run, progress = self.run, self.run.progress
         self._check_finite()
+        if not self.model.stop_training and progress.step != progress.target:
+            raise RuntimeError(
+                f"Keras ended a segment at step {progress.step}, not at {progress.target}."
+            )
         rate = run.studio.trainer.optimizer.learning_rate
         values = {k: float(v) for k, v in (logs or {}).items()}
         progress.note(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from etude.budget import Budget, CostModel
 from etude.data._base import Source
@@ -279,15 +280,27 @@ class Studio:
             callbacks=list(callbacks),
         )
 
-    def _evaluate(self, batches: int | None) -> dict[str, float]:
-        data = self.validation.in_order(self.evaluation_batch)
+    def evaluation_data(self, source: Source | None = None, batches: int | None = None) -> Any:
+        """The validation data or another source in batches, all or the first `batches`."""
+        source = source or self.validation
+        data = source.in_order(self.evaluation_batch)
         if batches is not None:
             data = data.take(batches)
+        if source.size is None:
+            return data
+        whole = math.ceil(source.size / self.evaluation_batch)
+        # Keras warns of data that run out where it does not know how many there are.
+        return data.apply(
+            tf.data.experimental.assert_cardinality(whole if batches is None else min(batches, whole))
+        )
+
+    def _evaluate(self, batches: int | None) -> dict[str, float]:
+        data = self.evaluation_data(batches=batches)
         return dict(self.trainer.evaluate(data, verbose=0, return_dict=True))
 
     def evaluate(self, source: Source | None = None) -> dict[str, float]:
         """All metrics on the validation data, or on another source."""
-        data = (source or self.validation).in_order(self.evaluation_batch)
+        data = self.evaluation_data(source)
         return dict(self.trainer.evaluate(data, verbose=0, return_dict=True))
 
 

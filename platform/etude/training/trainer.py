@@ -209,6 +209,7 @@ class Trainer(keras.Model):
         batch_size = options.pop("batch_size", None)
         own = self.recipe.compute.batch_size
         validation = options.get("validation_data")
+        resident = x  # batches of ids hold no reference to the data that they are of
         if isinstance(validation, Resident):
             size = options.get("validation_batch_size") or batch_size or own
             options["validation_data"] = validation.in_order(size)
@@ -230,26 +231,30 @@ class Trainer(keras.Model):
                 received=f"{len(self.model.variables)} weights, all frozen",
                 advice="set `trainable = True` on the layers to train, then compile again",
             )
-        self._start_average()
+        self.start_average()
+        self._epoch_iterator = None
         history = super().fit(x, y, **options)
+        del resident
         self.finish_average()
         return history
 
     def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> Any:
         """Evaluates as `keras.Model.evaluate`, with the averaged weights if there are any."""
+        data = x
         if isinstance(x, Resident):
-            x = x.in_order(options.pop("batch_size", None) or self.recipe.compute.batch_size)
+            data = x.in_order(options.pop("batch_size", None) or self.recipe.compute.batch_size)
         if not self.compiled:
             self.compile()
         with self.averaged():
-            return super().evaluate(x, y, **options)
+            return super().evaluate(data, y, **options)
 
     def predict(self, x: Any, **options: Any) -> Any:
         """Predicts as `keras.Model.predict`, with the averaged weights if there are any."""
+        data = x
         if isinstance(x, Resident):
-            x = x.in_order(options.pop("batch_size", None) or self.recipe.compute.batch_size)
+            data = x.in_order(options.pop("batch_size", None) or self.recipe.compute.batch_size)
         with self.averaged():
-            return super().predict(x, **options)
+            return super().predict(data, **options)
 
     # -- The step ------------------------------------------------------------------------
 
@@ -396,7 +401,8 @@ class Trainer(keras.Model):
         """Keras' iterator of the fit that runs."""
         return self._epoch_iterator
 
-    def _start_average(self) -> None:
+    def start_average(self) -> None:
+        """Begins the average of the weights, where the recipe keeps one; `fit` does it."""
         decay = self.recipe.regularization.ema_decay
         if decay is not None and not self.model.built:
             raise ModelError(
@@ -441,7 +447,8 @@ class Trainer(keras.Model):
         if iterator is None:
             super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
             return
-        self._epoch_iterator = iterator
+        if self._epoch_iterator is None:  # the first of a fit; evaluations bring their own
+            self._epoch_iterator = iterator
         if self._distribute_strategy is None or _keras_compat.is_fully_built(self):
             return
         spec = _keras_compat.element_spec(iterator)

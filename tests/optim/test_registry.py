@@ -1,0 +1,47 @@
+"""Optimizers by name."""
+
+from __future__ import annotations
+
+import keras
+import pytest
+
+from etude.errors import ModelError, RecipeError
+from etude.optim import _registry
+from etude.recipe import Optimization
+
+
+@pytest.mark.parametrize("name", sorted(_registry.OPTIMIZERS))
+def test_every_name_builds_with_its_numbers(name: str) -> None:
+    made = _registry.build(Optimization(name, learning_rate=0.25, momentum=0.75, weight_decay=0.01))
+    row = _registry.OPTIMIZERS[name]
+    assert type(made) is row.factory
+    assert float(made.learning_rate) == 0.25
+    assert made.weight_decay == 0.01
+    assert row.momentum is not None
+    assert getattr(made, row.momentum) == 0.75
+
+
+def test_numbers_left_out_are_the_optimizers_own() -> None:
+    made = _registry.build(Optimization("adam"))
+    assert made.get_config() == keras.optimizers.Adam().get_config() | {"name": made.name}
+
+
+def test_compiled_is_the_users_own_instance() -> None:
+    own = keras.optimizers.SGD(0.5, momentum=0.9)
+    assert _registry.build(Optimization("compiled"), own) is own
+    assert float(_registry.build(Optimization("compiled", learning_rate=0.1), own).learning_rate) == (
+        pytest.approx(0.1)
+    )
+    with pytest.raises(ModelError, match="not compiled"):
+        _registry.build(Optimization("compiled"))
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(RecipeError, match="'adamm' is not known"):
+        _registry.build(Optimization("adamm"))
+
+
+def test_a_schedule_of_its_own_is_seen() -> None:
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 100)
+    assert not _registry.has_free_rate(keras.optimizers.SGD(schedule))
+    assert _registry.has_free_rate(keras.optimizers.SGD(0.1))

@@ -1,0 +1,360 @@
+"""The Problem: what it finds, what it says, what it keeps of the user's, its fingerprint."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from etude.errors import EtudeError
+from etude.problem import Problem
+
+L = keras.layers
+N = 60
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def images(n=N, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, 8, 8, 1)).astype(np.uint8)
+
+
+def classifier(units=3, activation=None, **compiling):
+    model = keras.Sequential(
+        [L.Rescaling(1 / 255), L.Flatten(), L.Dense(units, activation=activation)]
+    )
+    if compiling:
+        model.compile(**compiling)
+    return model
+
+
+Y = np.arange(N) % 3
+
+
+def said(problem, text):
+    return [note for note in problem.notes if text in note]
+
+
+def test_plain_facts():
+    problem = Problem.inspect(classifier(), (images(), Y), (images(20, 1), Y[:20]))
+    facts = problem.facts
+    assert json.loads(json.dumps(problem.describe())) == problem.describe()
+    assert facts["sizes"] == {"train": 60, "validation": 20}
+    assert facts["class_counts"] == [20, 20, 20] and facts["classes"] == 3
+    assert (facts["image"]["low"], facts["image"]["high"]) == (images().min(), images().max())
+    assert facts["image"]["mean"][0] == pytest.approx(images().mean())
+    assert facts["model"]["parameters"] == 64 * 3 + 3 == facts["model"]["trainable"]
+    assert facts["logits"] and facts["activation_seen"] and not facts["user_loss"]
+    assert (problem.monitor, problem.mode) == ("val_accuracy", "max")
+    assert not problem.held_out and problem.notes == ()
+
+
+def test_validation_is_held_out_by_class():
+    y = np.repeat([0, 1, 2], [40, 15, 5])
+    problem = Problem.inspect(classifier(), (images(), y), validation_split=0.2, seed=3)
+    assert problem.held_out and said(problem, "12 of 60")
+    held = problem.validation.arrays(10**9).labels
+    assert np.bincount(held).tolist() == [8, 3, 1]
+    assert problem.facts["class_counts"] == [32, 12, 4]
+    kept = problem.train.arrays(10**9)
+    both = np.concatenate([kept.images, problem.validation.arrays(10**9).images])
+    order = lambda x: sorted(image.tobytes() for image in x)  # noqa: E731
+    assert order(both) == order(images())
+    other = Problem.inspect(classifier(), (images(), y), validation_split=0.2, seed=4)
+    assert other.fingerprint() != problem.fingerprint()
+
+
+def test_imbalance_is_said_with_counts():
+    y = np.repeat([0, 1, 2], [40, 15, 5])
+    problem = Problem.inspect(classifier(), (images(), y))
+    (note,) = said(problem, "unbalanced")
+    assert "8.0 to 1" in note and "0: 40, 1: 15, 2: 5" in note and "class_weight" in note
+    even = Problem.inspect(classifier(), (images(), Y))
+    assert not said(even, "unbalanced")
+
+
+def test_missing_classes_are_said():
+    problem = Problem.inspect(classifier(5), (images(), Y))
+    assert said(problem, "3, 4 never occur")
+
+
+def test_gray_images_are_repeated_for_a_colour_model():
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), L.Rescaling(1 / 255), L.Flatten(), L.Dense(3)]
+    )
+    problem = Problem.inspect(model, (images(), Y), (images(20, 1), Y[:20]))
+    assert problem.train.spec.image_shape == (8, 8, 3)
+    assert said(problem, "train: the one channel is repeated 3 times")
+    x = problem.validation.arrays(10**9).images
+    np.testing.assert_array_equal(x, np.repeat(images(20, 1), 3, -1))
+
+
+def test_models_of_two_axes_take_gray_images():
+    model = keras.Sequential([keras.Input((8, 8)), L.Rescaling(1 / 255), L.Flatten(), L.Dense(3)])
+    assert Problem.inspect(model, (images()[..., 0], Y)).facts["input_shape"] == [8, 8]
+
+
+def test_the_same_data_twice_is_said():
+    data = (images(), Y)
+    problem = Problem.inspect(classifier(), data, data)
+    assert said(problem, "validation is the same data as train")
+    x = np.concatenate([images(5), images(15, 1)])
+    problem = Problem.inspect(classifier(), data, (x, Y[:20]))
+    assert said(problem, "5 of 20 images of validation occur in train")
+
+
+def test_streams_say_what_was_not_looked_at(monkeypatch):
+    import tensorflow as tf
+
+    from etude.inspection import checks
+
+    monkeypatch.setattr(checks, "LOOKED_AT", 40)
+    y = Y.copy()
+    y[50] = 99  # behind what is looked at
+    data = tf.data.Dataset.from_tensor_slices((images(), y)).batch(7)
+    problem = Problem.inspect(classifier(), data, (images(), Y), memory_budget=500)
+    assert said(problem, "first 40 samples were checked")
+    assert problem.facts["checked"] == {"samples": 40, "complete": False}
+    y[39] = 99
+    data = tf.data.Dataset.from_tensor_slices((images(), y)).batch(7)
+    with pytest.raises(EtudeError, match="99 in sample 39"):
+        Problem.inspect(classifier(), data, (images(), Y), memory_budget=500)
+
+
+def test_a_class_that_falls_out_of_train_is_said():
+    y = np.zeros((N, 3), np.uint8)
+    y[:, 0] = 1
+    y[[4, 5], 1] = 1  # class 1 occurs only where the rarer class 2 does, or once more
+    y[4, 2] = 1
+    y[::7, 0] = 0
+    lost = []
+    for seed in range(8):
+        problem = Problem.inspect(
+            classifier(3, "sigmoid"), (images(), y), seed=seed, validation_split=0.5
+        )
+        counts = problem.facts["class_counts"]
+        assert bool(said(problem, "no training sample of class")) == (min(counts) == 0)
+        lost.append(min(counts) == 0)
+    assert any(lost) or y[:, 2].sum() == 1  # a class of one sample stays in training
+
+
+def test_frozen_layers_are_said():
+    model = keras.Sequential([L.Rescaling(1 / 255), L.Flatten(), L.Dense(8), L.Dense(3)])
+    model.build((None, 8, 8, 1))
+    model.layers[2].trainable = False
+    problem = Problem.inspect(model, (images(), Y))
+    assert said(problem, "27 of the model's 547 parameters")
+
+
+def test_a_built_model_is_left_as_it_was():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.all = [L.Flatten(), L.BatchNormalization(), L.Dropout(0.5), L.Dense(3)]
+
+        def call(self, x, training=None):
+            for layer in self.all:
+                x = layer(x, training=training)
+            return x
+
+    model = Net()
+    model(images()[:1].astype("float32"))
+    before = [np.array(v.value) for v in model.variables]
+    problem = Problem.inspect(model, (images(), Y))
+    assert said(problem, "outputs look like logits")
+    for old, variable in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(old, np.array(variable.value))
+    assert not model.compiled
+
+
+def test_a_keras_file_is_loaded(tmp_path):
+    model = classifier()
+    model.build((None, 8, 8, 1))
+    model.save(tmp_path / "m.keras")
+    x = images(4).astype(np.float32)
+    problem = Problem.inspect(str(tmp_path / "m.keras"), (images(), Y))
+    np.testing.assert_array_equal(np.array(problem.model(x)), np.array(model(x)))
+
+
+def test_mixed_precision():
+    model = keras.Sequential(
+        [
+            L.Rescaling(1 / 255, dtype="mixed_bfloat16"),
+            L.Flatten(dtype="mixed_bfloat16"),
+            L.Dense(3, activation="softmax", dtype="mixed_bfloat16"),
+            L.Activation("linear", dtype="float32"),
+        ]
+    )
+    problem = Problem.inspect(model, (images(), Y))
+    assert problem.facts["activation"] == "softmax" and not problem.facts["logits"]
+
+
+class TestCompiled:
+    def test_nothing_compiled(self):
+        problem = Problem.inspect(classifier(), (images(), Y))
+        assert problem.compiled_optimizer is None and not problem.user_loss
+        assert [m.name for m in problem.metrics()] == ["accuracy"]
+
+    def test_loss_metrics_and_optimizer_are_the_users(self):
+        optimizer = keras.optimizers.SGD(0.3)
+        metric = keras.metrics.TopKCategoricalAccuracy(k=2, name="top2")
+        loss = keras.losses.CategoricalFocalCrossentropy(from_logits=True)
+        model = classifier(optimizer=optimizer, loss=loss, metrics=[metric, "accuracy"])
+        problem = Problem.inspect(model, (images(), np.eye(3)[Y]))
+        assert problem.loss is loss and problem.user_loss
+        assert problem.compiled_optimizer is optimizer
+        top, accuracy = problem.metrics()
+        assert top is not metric and (top.name, top.k) == ("top2", 2)
+        assert type(accuracy) is keras.metrics.CategoricalAccuracy
+        assert problem.metrics()[0] is not top
+        assert (problem.monitor, problem.mode) == ("val_accuracy", "max")
+
+    @pytest.mark.parametrize(
+        ("metrics", "monitor"),
+        [
+            (["mae"], ("val_mae", "min")),
+            ([keras.metrics.F1Score(name="f1")], ("val_f1", "max")),
+            ([keras.metrics.Mean(name="odd")], ("val_loss", "min")),
+            (None, ("val_accuracy", "max")),
+        ],
+    )
+    def test_the_monitor(self, metrics, monitor):
+        model = classifier(3, "softmax", loss="mse", metrics=metrics)
+        problem = Problem.inspect(model, (images(), np.eye(3)[Y]))
+        assert (problem.monitor, problem.mode) == monitor
+        assert problem.user_loss and problem.loss == "mse"
+
+    def test_names_are_those_of_keras_logs(self):
+        """What `metrics()` is called is what plain Keras logs."""
+        given = ["accuracy", "mae", keras.metrics.AUC(name="area"), keras.losses.hinge]
+        model = classifier(1, "sigmoid", loss="binary_crossentropy", metrics=given)
+        y = (Y[:, None] > 0).astype(np.float32)
+        problem = Problem.inspect(model, (images(), y))
+        logs = model.evaluate(images().astype("float32"), y, verbose=0, return_dict=True)
+        assert sorted(["loss", *(m.name for m in problem.metrics())]) == sorted(logs)
+        for metric in problem.metrics():
+            metric.update_state(y, model(images().astype("float32")))
+            assert float(metric.result()) == pytest.approx(logs[metric.name], rel=1e-5)
+
+    def test_binary_accuracy_on_logits_is_said(self):
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
+        model = classifier(1, loss=loss, metrics=["accuracy"])
+        assert said(Problem.inspect(model, (images(), Y > 0)), "BinaryAccuracy(threshold=0.0)")
+
+    def test_a_binary_loss_makes_rows_multi_label(self):
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
+        problem = Problem.inspect(classifier(3, loss=loss), (images(), np.eye(3)[Y]))
+        assert problem.task.name == "multi_label"
+        assert Problem.inspect(classifier(3), (images(), np.eye(3)[Y])).task.name == "single_label"
+
+    def test_own_compute_loss_is_reported(self):
+        class Own(keras.Sequential):
+            def compute_loss(self, *args, **kwargs):
+                return super().compute_loss(*args, **kwargs)
+
+        model = Own([L.Rescaling(1 / 255), L.Flatten(), L.Dense(3)])
+        problem = Problem.inspect(model, (images(), Y))
+        assert problem.facts["own_compute_loss"] and said(problem, "compute_loss")
+
+    def test_a_closed_end_is_fine_under_a_loss_of_ones_own(self):
+        model = classifier(1, "tanh", loss="hinge")
+        assert Problem.inspect(model, (images(), Y > 0)).user_loss
+
+
+class TestFingerprint:
+    def test_a_model_built_anew_has_the_same(self):
+        def functional():
+            image = keras.Input((8, 8, 1))
+            x = L.Conv2D(4, 3, padding="same")(L.Rescaling(1 / 255)(image))
+            return keras.Model(image, L.Dense(3)(L.Flatten()(L.Add()([x, L.ReLU()(x)]))))
+
+        for make in (classifier, functional):
+            prints = {Problem.inspect(make(), (images(), Y)).fingerprint() for _ in range(2)}
+            assert len(prints) == 1
+
+    def test_another_process_has_the_same(self):
+        code = (
+            "import keras, numpy as np; from etude.problem import Problem; L = keras.layers\n"
+            "x = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1)).astype('uint8')\n"
+            "m = keras.Sequential([L.Rescaling(1 / 255), L.Flatten(), L.Dense(3)])\n"
+            "print(Problem.inspect(m, (x, np.arange(60) % 3)).fingerprint())"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        here = Problem.inspect(classifier(), (images(), Y)).fingerprint()
+        assert done.stdout.strip() == here, done.stderr
+
+    def test_everything_that_matters_changes_it(self):
+        x, frozen = images(), classifier()
+        frozen.build((None, 8, 8, 1))
+        frozen.layers[-1].bias.trainable = False
+        changed = x.copy()
+        changed[7, 1, 1, 0] ^= 1
+        swapped = Y.copy()
+        swapped[:2] = swapped[1::-1]
+        prints = [
+            Problem.inspect(model, data, **options).fingerprint()
+            for model, data, options in [
+                (classifier(), (x, Y), {}),
+                (classifier(4), (x, Y), {}),
+                (classifier(3, "softmax"), (x, Y), {}),
+                (frozen, (x, Y), {}),
+                (classifier(), (changed, Y), {}),
+                (classifier(), (x, swapped), {}),
+                (classifier(), (x, Y), {"seed": 1}),
+                (classifier(), (x, Y), {"validation_split": 0.3}),
+                (classifier(), (x, Y), {"validation": (images(20, 1), Y[:20])}),
+                (classifier(), (x, Y), {"test": (images(20, 1), Y[:20])}),
+            ]
+        ]
+        assert len(set(prints)) == len(prints)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data pack is not here")
+class TestRealSets:
+    def test_digits(self):
+        with np.load(SHARED / "digits8x8" / "digits.npz") as file:
+            x, y = file["x"], file["y"]
+        model = keras.Sequential([L.Rescaling(1 / 16), L.Flatten(), L.Dense(10)])
+        problem = Problem.inspect(model, (x, y))
+        assert problem.task.name == "single_label" and problem.facts["image"]["high"] == 16
+        total = np.bincount(y)
+        held = np.bincount(problem.validation.arrays(10**9).labels)
+        assert np.abs(held - 0.15 * total).max() <= 1
+        assert not said(problem, "unbalanced") and not said(problem, "Rescaling")
+
+    def test_camvid(self):
+        import io
+        import tarfile
+
+        from PIL import Image
+
+        with tarfile.open(SHARED / "camvid240" / "camvid240.tar") as tar:
+
+            def read(name):
+                return np.asarray(Image.open(io.BytesIO(tar.extractfile(name).read())))
+
+            names = [n for n in tar.getnames() if n.startswith("val/images")][:8]
+            x = np.stack([read(n) for n in names])[:, ::4, ::4]
+            y = np.stack([read(n.replace("images", "labels")[:-3] + "png") for n in names])
+        y = y[:, ::4, ::4]
+        model = keras.Sequential(
+            [keras.Input((None, None, 3)), L.Rescaling(1 / 255), L.Conv2D(11, 1)]
+        )
+        problem = Problem.inspect(model, (x, y), ignore_label=11)
+        assert problem.task.name == "semantic_segmentation"
+        kept = problem.train.arrays(10**9).labels
+        assert (
+            problem.facts["class_counts"] == np.bincount(kept.ravel(), minlength=12)[:11].tolist()
+        )
+        assert said(problem, "unbalanced")
+        outputs = np.array(model(x[:2].astype(np.float32)))
+        valid = y[:2] != 11
+        logp = outputs - np.log(np.exp(outputs).sum(-1, keepdims=True))
+        nll = -np.take_along_axis(logp, np.where(valid, y[:2], 0)[..., None], -1)[..., 0]
+        assert float(problem.loss(y[:2], outputs)) == pytest.approx(nll[valid].mean(), rel=1e-5)
+        with pytest.raises(EtudeError, match="ignore_label"):
+            Problem.inspect(model, (x, y))
