@@ -25,6 +25,9 @@ LEAST_POINTS = 20
 BANDWIDTH = 0.25
 """Standard deviation of the smoothing kernel, in decades of the rate."""
 
+MARGIN = 2.0
+"""How far below the minimum of the curve the suggestion stays."""
+
 _DROP = 0.1  # leading share of the curve that no answer is read from
 _EVIDENCE = 5.0  # standard errors by which the smoothed loss must fall
 
@@ -35,8 +38,6 @@ class Suggestion:
 
     Attributes:
         rate: The suggested peak rate, or `None` when the curve shows no learning.
-        low: The rate at which half of the fall is reached, or `None`.
-        high: The rate of the lowest smoothed loss, `minimum`, or `None`.
         why: One sentence.
         steepest: The rate at which the smoothed loss falls fastest per decade, or `None`.
         minimum: The rate of the lowest smoothed loss, or `None`.
@@ -49,8 +50,6 @@ class Suggestion:
     """
 
     rate: float | None
-    low: float | None
-    high: float | None
     why: str
     steepest: float | None
     minimum: float | None
@@ -90,15 +89,15 @@ def ramp(low: float, high: float, steps: int) -> Floats:
 
 
 def span(adaptive: bool, momentum: float = 0.9) -> tuple[float, float]:
-    """The range of rates that a test covers: six decades.
+    """The range of rates that a test covers: four decades.
 
-    The top is far above what trains well, on purpose: a network with batch normalization
-    trains at rates a hundred times higher than one without, and the minimum of the curve is
-    found only if the loss rises behind it.
+    The top is above what trains well, on purpose: the minimum of the curve is found only if
+    the loss rises behind it. More decades in as many steps would leave too few steps to
+    each: the loss then falls late, and the minimum is read too high.
 
     Args:
-        adaptive: Whether the optimizer scales each step by the gradient's own size (Adam,
-            RMSprop, LAMB, LARS, Muon); else SGD.
+        adaptive: Whether the length of the optimizer's step does not grow with the gradient
+            (Adam, RMSprop, Lion); else SGD.
         momentum: SGD's momentum, in [0, 1); what counts there is rate / (1 - momentum).
 
     Returns:
@@ -111,7 +110,7 @@ def span(adaptive: bool, momentum: float = 0.9) -> tuple[float, float]:
             received=repr(momentum),
             advice="mend the recipe's momentum",
         )
-    return (1e-5, 10.0) if adaptive else (1e-3 * (1.0 - momentum), 1e3 * (1.0 - momentum))
+    return (1e-4, 1.0) if adaptive else (1e-2 * (1.0 - momentum), 1e2 * (1.0 - momentum))
 
 
 def ewma(losses: Sequence[float] | Floats, beta: float = 0.98) -> Floats:
@@ -184,16 +183,7 @@ def suggest(
 ) -> Suggestion:
     """The peak learning rate that a range test's losses speak for.
 
-    The suggestion is the geometric mean of two rates: where half of the fall from the start to
-    the lowest loss is reached, and where the loss is lowest. The one is too small for a whole
-    training and the other near the limit of stability. The rate of the steepest fall, which
-    is the usual lower mark, is told too, but as a derivative it is noisier than a crossing.
-    The first tenth of the curve and all from the divergence on are left out.
-
-    Known limit: a suggestion is a starting point, not an optimum, and `reliable` speaks of
-    noise alone. A network whose loss starts far above chance level spends much of the fall on
-    undoing its initial outputs, and one with batch normalization can profit in a full run from
-    rates far above the test's minimum; there the suggestion came out ten times too low or worse.
+    @@RULE@@
 
     Args:
         rates: Rates in rising order, shape `(n,)`.
@@ -234,80 +224,7 @@ def suggest(
             fall,
             noise,
         )
-    return _read(rate[:end], level, slope, start, lowest, head, divergence, fall, noise)
-
-
-def candidates(suggestion: Suggestion, factor: float = 3.0, count: int = 3) -> Floats:
-    """Rates around a suggestion to try against each other, rising, shape `(count,)` or less.
-
-    They are `rate * factor**k` for the `count` integers `k` nearest to 0, the lower one first
-    where two are equally near. Rates above the suggestion that reach the divergence are
-    left out.
-
-    Raises:
-        EtudeError: The suggestion has no rate, `factor <= 1` or `count < 1`.
-
-    Example:
-        >>> found = Suggestion(0.1, 0.01, 0.5, "", 0.05, 0.5, 2.0, True)
-        >>> candidates(found, factor=10.0).round(4).tolist()
-        [0.01, 0.1, 1.0]
-    """
-    if suggestion.rate is None or not factor > 1.0 or count < 1:
-        raise EtudeError(
-            "There are no learning rates to try.",
-            required="a suggestion with a rate, factor > 1 and count >= 1",
-            received=f"rate={suggestion.rate!r}, factor={factor!r}, count={count!r}",
-            advice="keep the learning rate that there was",
-        )
-    powers = np.arange(count) - count // 2
-    tried = suggestion.rate * np.float64(factor) ** powers
-    if suggestion.divergence is not None:
-        tried = tried[(tried < suggestion.divergence) | (powers <= 0)]
-    return np.asarray(tried, dtype=np.float64)
-
-
-def choose(
-    tried: Sequence[float] | Floats, scores: Sequence[float] | Floats, tolerance: float = 0.0
-) -> int | None:
-    """Index of the candidate with the lowest score; `None` if no score is finite.
-
-    Scores that are not finite lose. Of the scores within `tolerance` of the lowest, that of
-    the middle rate wins (the lower of two): where several do equally well, the middle is
-    farthest from the rates that do not.
-
-    Args:
-        tried: Rising rates, shape `(n,)`.
-        scores: Their final losses, shape `(n,)`.
-        tolerance: Difference that counts as none, in units of the scores.
-
-    Raises:
-        EtudeError: There are not as many scores as rates.
-    """
-    values = np.asarray(scores, dtype=np.float64)
-    if len(values) != len(tried):
-        raise EtudeError(
-            "Every candidate needs one score.",
-            required=f"{len(tried)} scores",
-            received=f"{len(values)} scores",
-            advice="score a failed trial as NaN",
-        )
-    finite = np.where(np.isfinite(values), values, np.inf)
-    if not np.isfinite(finite).any():
-        return None
-    good = np.flatnonzero(finite <= finite.min() + tolerance)
-    return int(good[(len(good) - 1) // 2])
-
-
-def tail(losses: Sequence[float] | Floats, share: float = 0.25, least: int = 4) -> float:
-    """Mean of the last losses of a trial; NaN if any loss of the trial is not finite.
-
-    In an annealed trial the rate is near 0 there, so these losses measure nearly one set of
-    weights, on fresh batches and with the statistics of training.
-    """
-    values = np.asarray(losses, dtype=np.float64)
-    if values.size == 0 or not np.isfinite(values).all():
-        return float("nan")
-    return float(values[-max(least, round(share * values.size)) :].mean())
+    return _read(rate[:end], slope, lowest, head, divergence, fall, noise)
 
 
 # -- parts ---------------------------------------------------------------------------
@@ -366,9 +283,7 @@ def _standard_error(rate: Floats, loss: Floats, lowest: int, head: int, bandwidt
 
 def _read(
     rate: Floats,
-    level: Floats,
     slope: Floats,
-    start: float,
     lowest: int,
     head: int,
     divergence: float | None,
@@ -376,26 +291,20 @@ def _read(
     noise: float,
 ) -> Suggestion:
     steepest = head + int(np.argmin(slope[head : lowest + 1]))
-    half = head + int(np.argmax(level[head : lowest + 1] <= start - 0.5 * fall))
-    at_end = divergence is None and lowest == len(rate) - 1
-    at_start = head in (half, steepest)
-    found = float(np.sqrt(rate[half] * rate[lowest]))
-    extend = "up" if at_end else "down" if at_start else ""
-    why = (
-        f"the loss has fallen half its way at {rate[half]:.3g} and is lowest at "
-        f"{rate[lowest]:.3g}; {found:.3g} lies half-way on the logarithmic axis"
-    )
-    if at_end:
-        why += "; the loss was still falling at the highest rate of the range"
-    elif at_start:
-        why += "; the loss already fell at the lowest rates of the range"
+    minimum = float(rate[lowest])
+    extend = ""
+    why = f"the loss is lowest at {minimum:.3g}, in a test from {rate[0]:.3g} to {rate[-1]:.3g}"
+    if divergence is None and lowest == len(rate) - 1:
+        extend = "up"
+        why = f"the loss was still falling at the highest rate of the test, {minimum:.3g}"
+    elif lowest == head:
+        extend = "down"
+        why = f"the loss rose from the lowest rates of the test on, {minimum:.3g}"
     return Suggestion(
-        rate=found,
-        low=float(rate[half]),
-        high=float(rate[lowest]),
+        rate=minimum / MARGIN,
         why=why,
         steepest=float(rate[steepest]),
-        minimum=float(rate[lowest]),
+        minimum=minimum,
         divergence=divergence,
         reliable=not extend,
         extend=extend,
@@ -409,8 +318,6 @@ def _nothing(
 ) -> Suggestion:
     return Suggestion(
         rate=None,
-        low=None,
-        high=None,
         why=f"the range test tells nothing ({seen}): the default rate is kept",
         steepest=None,
         minimum=None,

@@ -331,5 +331,3 @@ def _stated(
         )
     check_name(recipe.optimization.optimizer)
     return recipe
-
-

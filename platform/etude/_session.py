@@ -123,9 +123,7 @@ class Session:
             if learner.obstacle(self.studio, self.recipe, schedule.total_steps) is None:
                 steps = learner.cost(self.studio, self.recipe, schedule.total_steps).steps
                 seconds[f"study: {learner.name.replace('_', ' ')}"] = steps * costs.step
-        evaluations = math.ceil(
-            schedule.total_steps / schedule.segment / schedule.evaluate_every
-        )
+        evaluations = math.ceil(schedule.total_steps / schedule.segment / schedule.evaluate_every)
         seconds |= {
             "training": schedule.total_steps * costs.step,
             "evaluation": evaluations * costs.evaluation,
@@ -253,7 +251,9 @@ class Session:
         }
         return self._run(schedule, self.costs, callbacks)
 
-    def _old_run(self, callbacks: Sequence[Any], state: snapshot.State, meta: Mapping[str, Any]) -> Run:
+    def _old_run(
+        self, callbacks: Sequence[Any], state: snapshot.State, meta: Mapping[str, Any]
+    ) -> Run:
         """The run of the stored state, which tells recipe, findings and time spent."""
         self.findings = [Finding.from_dict(row) for row in meta["findings"]]
         self.recipe = Recipe.from_dict(meta["recipe"])

@@ -33,9 +33,9 @@ def parse_duration(value: str | float | int) -> float:
     elif isinstance(value, str):
         text = value.strip().lower().replace(" ", "")
         parts = re.findall(r"(\d+(?:\.\d*)?|\.\d+)(min|[smhd]?)", text)
-        if parts and "".join(number + unit for number, unit in parts) == text:
-            if len(parts) == 1 or all(unit for _, unit in parts):
-                seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+        whole = "".join(number + unit for number, unit in parts) == text
+        if parts and whole and (len(parts) == 1 or all(unit for _, unit in parts)):
+            seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if not (math.isfinite(seconds) and seconds > 0):
         raise BudgetError(
             "The time budget is not a duration.",
@@ -122,10 +122,12 @@ class CostModel:
     compile: float = 0.0
 
     def to_dict(self) -> dict[str, float]:
+        """Ready for JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, float]) -> CostModel:
+        """What `to_dict` gave."""
         return cls(**data)
 
 
@@ -160,13 +162,16 @@ class Schedule:
 
     @property
     def epochs(self) -> float:
+        """Passes over the training set."""
         return self.total_steps / self.steps_per_epoch
 
     def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Schedule:
+        """What `to_dict` gave."""
         return cls(**data)
 
 

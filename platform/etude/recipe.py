@@ -112,6 +112,7 @@ class Mark:
 
     @classmethod
     def parse(cls, text: str) -> Self:
+        """What `str` of a mark gave."""
         origin, _, by = text.partition(" by ")
         return cls(origin, by or None)
 

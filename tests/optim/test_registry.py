@@ -29,9 +29,9 @@ def test_numbers_left_out_are_the_optimizers_own() -> None:
 def test_compiled_is_the_users_own_instance() -> None:
     own = keras.optimizers.SGD(0.5, momentum=0.9)
     assert _registry.build(Optimization("compiled"), own) is own
-    assert float(_registry.build(Optimization("compiled", learning_rate=0.1), own).learning_rate) == (
-        pytest.approx(0.1)
-    )
+    assert float(
+        _registry.build(Optimization("compiled", learning_rate=0.1), own).learning_rate
+    ) == (pytest.approx(0.1))
     with pytest.raises(ModelError, match="not compiled"):
         _registry.build(Optimization("compiled"))
 

@@ -15,6 +15,7 @@ from etude.data.shuffle import permutation
 from etude.errors import ModelError
 from etude.recipe import Recipe
 from etude.training.trainer import Trainer
+
 from . import helpers
 
 COMPILE: dict[str, dict[str, Any]] = {
@@ -113,7 +114,8 @@ def test_metrics_of_several_outputs_keep_their_names() -> None:
     inputs = keras.Input((8, 8, 1))
     flat = keras.layers.Flatten()(inputs)
     model = keras.Model(
-        inputs, {"a": keras.layers.Dense(4, name="a")(flat), "b": keras.layers.Dense(4, name="b")(flat)}
+        inputs,
+        {"a": keras.layers.Dense(4, name="a")(flat), "b": keras.layers.Dense(4, name="b")(flat)},
     )
     losses = {"a": helpers.loss(), "b": helpers.loss()}
     logs = []

@@ -49,7 +49,6 @@ def test_the_schedule_is_kept_and_the_report_is_true() -> None:
     assert report.keras_history.history is report.history or report.keras_history.history == (
         report.history
     )
-    x, y = helpers.images()
     held = helpers.problem(helpers.sequential()).validation.arrays(10**9)
     assert held is not None
     values = model.evaluate(held.images, held.labels, verbose=0, return_dict=True)
@@ -172,7 +171,7 @@ class Poison(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
 
 
 def test_a_loss_that_is_not_finite_goes_back_with_half_the_rate() -> None:
-    model, report = _train(callbacks=[Poison(12, 1)])
+    _, report = _train(callbacks=[Poison(12, 1)])
     assert report.finished
     assert report.budget["steps"] == 34
     assert sum("half the learning rate" in event for event in report.events) == 1
@@ -184,7 +183,7 @@ def test_a_loss_that_is_not_finite_goes_back_with_half_the_rate() -> None:
 
 
 def test_a_loss_that_stays_bad_ends_the_run_with_the_best_so_far() -> None:
-    model, report = _train(callbacks=[Poison(12, 10**6)])
+    _, report = _train(callbacks=[Poison(12, 10**6)])
     assert not report.finished
     assert report.reason == runs.NOT_FINITE
     assert sum("half the learning rate" in event for event in report.events) == runs.RETRIES

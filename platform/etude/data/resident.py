@@ -65,6 +65,17 @@ class Resident:
         return as_input(ops.take(self.images, ids, axis=0)), labels, weights
 
 
+def sample_spec(spec: Any) -> Any:
+    """The element spec of the samples that a spec of ids stands for; any other as it is."""
+    key = next(iter(spec)) if isinstance(spec, Mapping) and len(spec) == 1 else None
+    if key not in _residents:
+        return spec
+    resident = _residents[key]
+    images = as_input(resident.images[:1])
+    parts = [part for part in (images, resident.labels, resident.weights) if part is not None]
+    return tuple(tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in parts)
+
+
 def as_input(images: Any) -> Any:
     """Integer images as floats of the same value, as a Functional model takes them."""
     if keras.backend.is_float_dtype(keras.backend.standardize_dtype(images.dtype)):

@@ -33,9 +33,7 @@ def averaged_variables(model: Any) -> list[Any]:
         for variable in layer.variables
     }
     return [
-        v
-        for v in model.variables
-        if id(v) not in frozen and keras.backend.is_float_dtype(v.dtype)
+        v for v in model.variables if id(v) not in frozen and keras.backend.is_float_dtype(v.dtype)
     ]
 
 

@@ -73,18 +73,14 @@ class Controls:
 
     def momentum(self, share: Any) -> Any:
         """The momentum that belongs to it, where the recipe moves momentum."""
-        return schedules.opposed_momentum(
-            share, self.momentum_low.value, self.momentum_high.value
-        )
+        return schedules.opposed_momentum(share, self.momentum_low.value, self.momentum_high.value)
 
     def record(self, loss: Any) -> None:
         """Notes a step's loss and counts the step."""
         loss = ops.cast(loss, "float32")
         index = ops.cast(self.step % CAPACITY, "int32")
         self.losses.assign(
-            ops.scatter_update(
-                self.losses, ops.reshape(index, (1, 1)), ops.reshape(loss, (1,))
-            )
+            ops.scatter_update(self.losses, ops.reshape(index, (1, 1)), ops.reshape(loss, (1,)))
         )
         self.bad.assign_add(ops.cast(ops.logical_not(ops.isfinite(loss)), "int64"))
         self.step.assign_add(1)

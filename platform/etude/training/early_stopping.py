@@ -6,6 +6,7 @@ evaluation, the latest last.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 STRIP = 5
@@ -54,7 +55,7 @@ def stops_up(errors: Sequence[float], losses: Sequence[float], threshold: float)
     if len(errors) % STRIP or len(ends) <= wanted:
         return False
     latest = ends[-wanted - 1 :]
-    return all(later > earlier for earlier, later in zip(latest, latest[1:], strict=False))
+    return all(later > earlier for earlier, later in itertools.pairwise(latest))
 
 
 CRITERIA = {"gl": stops_gl, "pq": stops_pq, "up": stops_up}

@@ -10,9 +10,7 @@ from keras import ops
 
 def global_norm(gradients: Sequence[Any]) -> Any:
     """The Euclidean norm of all gradients together, a float32 scalar; `None`s count 0."""
-    squares = [
-        ops.sum(ops.square(ops.cast(g, "float32"))) for g in gradients if g is not None
-    ]
+    squares = [ops.sum(ops.square(ops.cast(g, "float32"))) for g in gradients if g is not None]
     return ops.sqrt(sum(squares[1:], start=squares[0]))
 
 
@@ -49,4 +47,6 @@ def weighted_sum(total: Sequence[Any] | None, part: Sequence[Any], share: Any) -
     scaled = [None if g is None else g * ops.cast(share, g.dtype) for g in part]
     if total is None:
         return scaled
-    return [t if p is None else p if t is None else t + p for t, p in zip(total, scaled, strict=True)]
+    return [
+        t if p is None else p if t is None else t + p for t, p in zip(total, scaled, strict=True)
+    ]

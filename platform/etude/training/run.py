@@ -83,10 +83,12 @@ class Progress:
     callbacks: list[Any] = dataclasses.field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Progress:
+        """What `to_dict` gave."""
         fields = copy.deepcopy(dict(data))
         fields["schedule"] = Schedule.from_dict(fields["schedule"])
         fields["best"] = None if fields["best"] is None else tuple(fields["best"])
@@ -325,6 +327,7 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         self._mark_point()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Restores what is pending, and sets how long the segment is."""
         run, progress = self.run, self.run.progress
         run.restore_pending()
         if progress.step >= progress.target:
@@ -337,6 +340,7 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         self._mark_point()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Counts, looks for bad losses, and keeps a point when one is due."""
         run, progress = self.run, self.run.progress
         progress.step += run.studio.recipe.compute.steps_per_execution
         self.execution += 1
@@ -350,9 +354,11 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
                 self.model.stop_training = True
 
     def on_test_begin(self, logs: Any = None) -> None:
+        """Ends timing training."""
         self._close_training()
 
     def on_test_end(self, logs: Any = None) -> None:
+        """Takes the cost of an evaluation over."""
         run = self.run
         seconds = run.budget.clock() - self.opened
         run.progress.seconds["evaluation"] += seconds
@@ -360,6 +366,7 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         self._open()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Keeps history and best weights, plans again, and ends the run when it is over."""
         run, progress = self.run, self.run.progress
         self._check_finite()
         if not self.model.stop_training and progress.step != progress.target:

@@ -97,14 +97,15 @@ def only(state: State, group: str, *, strip: bool = False) -> State:
 def to_bytes(state: State, meta: Mapping[str, Any]) -> bytes:
     """State and plain values as the bytes of an `.npz` file, without pickle."""
     dtypes = {}
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, value in state.items():
         dtypes[name] = value.dtype.name
         # NumPy's file format does not know bfloat16 and its like: store their bits.
         arrays[name] = value if value.dtype.kind in "fiub" else value.view(f"u{value.itemsize}")
     text = json.dumps({"meta": meta, "dtypes": dtypes})
     buffer = io.BytesIO()
-    np.savez(buffer, **{_META: np.frombuffer(text.encode(), np.uint8)}, **arrays)
+    arrays[_META] = np.frombuffer(text.encode(), np.uint8)
+    np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 

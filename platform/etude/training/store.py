@@ -106,4 +106,3 @@ class Store:
     def save_state(self, state: snapshot.State, meta: Mapping[str, Any]) -> None:
         """Stores the state of training."""
         snapshot.write(self.folder / STATE, state, meta)
-

@@ -148,9 +148,7 @@ class Studio:
             f"micro-batches of {math.ceil(compute.batch_size / count)}."
         )
         self.build(
-            dataclasses.replace(
-                self.recipe, compute=dataclasses.replace(compute, accumulate=count)
-            )
+            dataclasses.replace(self.recipe, compute=dataclasses.replace(compute, accumulate=count))
         )
 
     def set_recipe(self, recipe: Recipe) -> None:
@@ -291,7 +289,9 @@ class Studio:
         whole = math.ceil(source.size / self.evaluation_batch)
         # Keras warns of data that run out where it does not know how many there are.
         return data.apply(
-            tf.data.experimental.assert_cardinality(whole if batches is None else min(batches, whole))
+            tf.data.experimental.assert_cardinality(
+                whole if batches is None else min(batches, whole)
+            )
         )
 
     def _evaluate(self, batches: int | None) -> dict[str, float]:
@@ -342,4 +342,3 @@ class _Reader(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         done = int(host(controls.step))
         if self.stop(controls.recorded(0, done).tolist()):
             self.trainer.stop_training = True
-

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
-from etude.data.resident import Resident, as_input, gather
+from etude.data.resident import Resident, as_input, gather, sample_spec
 from etude.errors import ModelError, RecipeError
 from etude.optim import _registry as optimizers
 from etude.optim import momentum as momentum_of
@@ -78,7 +78,9 @@ class Trainer(keras.Model):
         self.seed = seed
         self._task = task
         self._stages = stages(recipe, task, class_weights)
-        self._soft_loss = task.soft_loss() if task and recipe.regularization.label_smoothing else None
+        self._soft_loss = (
+            task.soft_loss() if task and recipe.regularization.label_smoothing else None
+        )
         self._own_compute_loss = type(model).compute_loss is not keras.Model.compute_loss
         self._average: Average | None = None
         self._averaging = False
@@ -87,8 +89,10 @@ class Trainer(keras.Model):
         self._epoch_iterator: Any = None
         self._distribute_strategy = _keras_compat.distribute_strategy(model)
         self.controls: Controls | None = None
-        if monitored or recipe.optimization.schedule != "constant" or (
-            recipe.optimization.warmup_steps
+        if (
+            monitored
+            or recipe.optimization.schedule != "constant"
+            or (recipe.optimization.warmup_steps)
         ):
             with self._scope():
                 self.controls = Controls(recipe.optimization)
@@ -99,11 +103,13 @@ class Trainer(keras.Model):
 
     @property
     def output_names(self) -> Any:
+        """The names of the model's outputs."""
         # Raises AttributeError where the model has none, so that `hasattr` stays true to it.
         return self.model.output_names
 
     @property
     def metrics(self) -> list[Any]:
+        """All metrics, those of an own `compute_loss` included."""
         own = list(super().metrics)
         if self._own_compute_loss:  # its `compute_loss` may feed metrics of its own
             known = {id(m) for m in own}
@@ -112,11 +118,13 @@ class Trainer(keras.Model):
         return own
 
     def build(self, input_shape: Any = None) -> None:
+        """Builds the user's model."""
         if not self.model.built and input_shape is not None:
             self.model.build(input_shape)
         self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The user's model's outputs."""
         return self._forward(inputs, training)
 
     def save(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
@@ -335,7 +343,9 @@ class Trainer(keras.Model):
             loss = self._loss_of(batch, y_pred)
             return self.optimizer.scale_loss(loss), (loss, y_pred)
 
-        _, (loss, y_pred), grads = backend.value_and_grad(function, lambda: self.trainable_variables)
+        _, (loss, y_pred), grads = backend.value_and_grad(
+            function, lambda: self.trainable_variables
+        )
         return loss, y_pred, grads
 
     def _update(self, grads: list[Any], loss: Any) -> None:
@@ -452,7 +462,7 @@ class Trainer(keras.Model):
         if self._distribute_strategy is None or _keras_compat.is_fully_built(self):
             return
         spec = _keras_compat.element_spec(iterator)
-        _keras_compat.symbolic_build(self, spec)
+        _keras_compat.symbolic_build(self, sample_spec(spec))
 
 
 def _inputs(x: Any) -> Any:
