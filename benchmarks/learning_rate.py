@@ -1,32 +1,39 @@
 """How good is the learning rate that Étude finds?
 
-For each seed the study of `etude.tune` finds a rate. A sweep trains at nine rates, log-spaced
-around the middle finding, with the one-cycle schedule, several seeds a rate. Reported is the
-mean final loss at the found rates, as trained and as read off the sweep's mean curve, over the
-best of the sweep. Nothing here is timed, so a loaded machine does no harm.
+For each seed `etude.tune` finds a rate on the default path: nothing but the optimizer's name
+is given. A sweep then trains at nine fixed rates, half a decade apart, with the one-cycle
+recipe of a run, each from the same initial weights and in the same order of samples; and
+`etude.train` trains at the found rate. Reported is the mean final validation loss at the found
+rates over that of the best rate on the sweep's mean curve. Nothing here is timed, so a loaded
+machine does no harm.
 
-Choices use only CIFAR-10's training part: 12,500 images to train, 2,500 others to validate.
+Only CIFAR-10's training part is used: 12,500 images to train, 2,500 others to validate. To
+make a run take half a minute on one core of a laptop, images are averaged to 16 × 16 and the
+ResNet-9 has width 4; `--size 32 --width 8` takes four times as long.
 
     python benchmarks/learning_rate.py --optimizer adam
-    python benchmarks/learning_rate.py --optimizer sgd
+    python benchmarks/learning_rate.py --optimizer nesterov
     python benchmarks/learning_rate.py --quick
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
 
+import _common
 import numpy as np
 
 PACK = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10"
-Split = tuple[np.ndarray, np.ndarray]
+# The middle of the sweep, where both kinds of optimizers are usually tuned.
+MIDDLE = {"adam": 1e-2, "nesterov": 1e-1}
+Split = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
 
-def cifar(train: int, validation: int) -> tuple[Split, Split]:
+def cifar(train: int, validation: int, size: int = 32) -> tuple[Split, Split]:
     """The first images of the training part, then the next ones; uint8, labels int64."""
     from PIL import Image
 
@@ -39,144 +46,162 @@ def cifar(train: int, validation: int) -> tuple[Split, Split]:
         images.append(tiles.reshape(-1, 32, 32, 3))
         targets.append(labels[name])
     x, y = np.concatenate(images), np.concatenate(targets).astype("int64")
+    if size < 32:
+        factor = 32 // size
+        means = x.reshape(-1, size, factor, size, factor, 3).mean((2, 4))
+        x = np.round(means).astype(np.uint8)
     end = train + validation
     return (x[:train], y[:train]), (x[train:end], y[train:end])
 
 
-def network(width: int, seed: int, optimizer: str) -> Any:
-    """A ResNet-9 with batch normalization, rescaling within; compiled with `optimizer`."""
-    import keras
-
-    keras.utils.set_random_seed(seed)
-    layers = keras.layers
-
-    def block(x: Any, channels: int, pool: bool = False) -> Any:
-        x = layers.Conv2D(channels, 3, padding="same", use_bias=False)(x)
-        x = layers.MaxPooling2D()(x) if pool else x
-        return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
-
-    inputs = keras.Input((32, 32, 3))
-    x = block(layers.Rescaling(1 / 127.5, -1.0)(inputs), width)
-    x = block(x, 2 * width, pool=True)
-    x = layers.Add()([x, block(block(x, 2 * width), 2 * width)])
-    x = block(x, 4 * width, pool=True)
-    x = block(x, 8 * width, pool=True)
-    x = layers.Add()([x, block(block(x, 8 * width), 8 * width)])
-    model = keras.Model(inputs, layers.Dense(10)(layers.GlobalMaxPooling2D()(x)))
-    sgd = keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True)
-    model.compile(
-        optimizer=sgd if optimizer == "sgd" else keras.optimizers.Adam(),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    return model
-
-
-def find(args: argparse.Namespace, data: tuple[Split, Split], seed: int) -> Any:
-    """What the product's own study says, nothing but the rate left to learn."""
+def stated(optimizer: str) -> Any:
+    """The default recipe, but for the optimizer's name where that is not the default."""
     import etude
 
-    model = network(args.width, seed, args.optimizer)
-    return etude.tune(model, *data, epochs=args.epochs, seed=seed, recipe=start(args), verbose=0)
+    recipe = etude.Recipe()
+    if optimizer == recipe.optimization.optimizer:
+        return recipe
+    return recipe.give(optimization={"optimizer": optimizer})
 
 
-def start(args: argparse.Namespace, rate: float | None = None) -> Any:
-    """A recipe with one-cycle schedule and fixed batch; the rate given, or open."""
-    import etude
+class Seed:
+    """One seed's model, what the study found on it, and its row of the sweep."""
 
-    optimization = {"optimizer": "compiled", "schedule": "one_cycle", "warmup_fraction": 0.25}
-    if rate is not None:
-        optimization["learning_rate"] = rate
-    return etude.Recipe().give(
-        compute={"batch_size": args.batch_size},
-        optimization=optimization,
-        regularization={"best_weights": False},
-    )
+    def __init__(self, args: argparse.Namespace, data: tuple[Split, Split], seed: int) -> None:
+        import keras
 
+        import etude
 
-def final_loss(
-    args: argparse.Namespace, data: tuple[Split, Split], rate: float, seed: int
-) -> float:
-    """Validation loss after training at `rate`, as `model.evaluate` gives it; NaN as 1e9.
+        keras.utils.set_random_seed(seed)
+        shape = (args.size, args.size, 3)
+        self.model = etude.models.build("resnet9", shape, 10, width=args.width)
+        self.args, self.data, self.seed = args, data, seed
+        self.weights = self.model.get_weights()
+        tuning = etude.tune(
+            self.model,
+            *data,
+            epochs=args.epochs,
+            seed=seed,
+            recipe=stated(args.optimizer),
+            verbose=0,
+        )
+        self.recipe, finding = tuning.recipe, tuning.findings[0]
+        self.found = self.recipe.optimization.learning_rate
+        self.study_steps = finding.true.steps
+        print(f"seed {seed}: {finding.why}", flush=True)
 
-    Every group of the recipe is kept, so nothing is studied and `rate` is the only difference.
-    """
-    import etude
+    def sweep(self, rates: Any) -> tuple[list[float], list[float]]:
+        """Final validation and training loss at each rate, in one compiled studio."""
+        from etude.budget import Budget, schedule_epochs
+        from etude.problem import Problem
+        from etude.training.studio import Studio
 
-    model = network(args.width, seed, args.optimizer)
-    recipe = start(args, rate)
-    etude.fit(
-        model,
-        *data,
-        recipe=recipe,
-        keep=tuple(type(recipe).groups()),
-        epochs=args.epochs,
-        seed=seed,
-        verbose=0,
-    )
-    loss = float(model.evaluate(*data[1], batch_size=500, verbose=0, return_dict=True)["loss"])
-    return loss if math.isfinite(loss) else 1e9
+        self.model.set_weights(self.weights)
+        problem = Problem.inspect(self.model, *self.data, seed=self.seed)
+        studio = Studio(problem, self.recipe, budget=Budget(None), seed=self.seed)
+        steps = schedule_epochs(self.args.epochs, studio.steps_per_epoch, 1).total_steps
+        validation, training = [], []
+        for rate in rates:
+            trial = studio.trial(steps, rate=float(rate), score_samples=len(self.data[1][1]))
+            validation.append(trial.score)
+            training.append(float(trial.losses[-50:].mean()))
+            print(
+                f"seed {self.seed} rate {rate:9.3g}   validation loss {validation[-1]:8.4f}"
+                f"   training loss {training[-1]:8.4f}",
+                flush=True,
+            )
+        return validation, training
+
+    def train(self) -> float:
+        """Final validation loss of a run of the product with what it found."""
+        import etude
+        from etude.problem import Problem
+
+        self.model.set_weights(self.weights)
+        # The sweep's are the last weights, so these are too.
+        last = dataclasses.replace(self.recipe.regularization, best_weights=False)
+        recipe = dataclasses.replace(self.recipe, regularization=last)
+        problem = Problem.inspect(self.model, *self.data, seed=self.seed)
+        report = etude.train(
+            problem, recipe, epochs=self.args.epochs, seed=self.seed, verbose=0
+        )
+        return float(report.outcome["val_loss"])
 
 
 def main() -> None:
     """Runs the measurement and prints a table and one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--optimizer", choices=("adam", "sgd"), default="adam")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser = _common.parser(__doc__)
+    parser.add_argument("--optimizer", choices=tuple(MIDDLE), default="adam")
+    parser.add_argument("--epochs", type=float, default=4)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=int, default=9)
-    parser.add_argument("--factor", type=float, default=10.0**0.5, help="between two rates")
-    parser.add_argument("--width", type=int, default=8)
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--size", type=int, choices=(16, 32), default=16)
+    parser.add_argument("--width", type=int, default=4)
     parser.add_argument("--train", type=int, default=12_500)
     parser.add_argument("--validation", type=int, default=2_500)
-    parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
     args = parser.parse_args()
     if args.quick:
-        args.epochs, args.seeds, args.rates, args.width = 1, 1, 3, 4
+        args.epochs, args.seeds, args.rates = 8, 1, 3
         args.train, args.validation = 2_000, 500
 
-    data = cifar(args.train, args.validation)
-    seeds = range(args.seeds)
-    found: list[float] = []
-    for seed in seeds:
-        tuning = find(args, data, seed)
-        rate = tuning.recipe.optimization.learning_rate
-        print(tuning.summary(), flush=True)
-        if rate is None:
-            raise SystemExit(f"The study of seed {seed} found no rate: there is none to measure.")
-        found.append(float(rate))
+    data = cifar(args.train, args.validation, args.size)
+    rates = MIDDLE[args.optimizer] * 10.0 ** (0.5 * (np.arange(args.rates) - args.rates // 2))
+    seeds = [Seed(args, data, seed) for seed in range(args.seeds)]
+    found = [seed.found for seed in seeds]
+    if None in found:
+        raise SystemExit("A study found no rate: there is none to measure.")
+    trained = np.array([seed.train() for seed in seeds])
+    for rate, loss in zip(found, trained, strict=True):
+        print(f"found {rate:9.3g}   validation loss {loss:8.4f}", flush=True)
+    rows = [seed.sweep(rates) for seed in seeds]
+    validation, training = np.swapaxes(np.array(rows), 0, 1)
+    report(args, rates, validation, training, found, trained, seeds)
 
-    middle = float(np.median(found))
-    rates = middle * args.factor ** (np.arange(args.rates) - args.rates // 2)
-    table = np.empty((args.rates, args.seeds))
-    for row, rate in enumerate(rates):
-        table[row] = [final_loss(args, data, float(rate), seed) for seed in seeds]
-        losses = " ".join(f"{loss:8.4f}" for loss in table[row])
-        print(f"rate {rate:10.3g}   {losses}   mean {table[row].mean():8.4f}", flush=True)
-    curve = table.mean(axis=1)
+
+def report(
+    args: argparse.Namespace,
+    rates: Any,
+    validation: Any,
+    training: Any,
+    found: list[float],
+    trained: Any,
+    seeds: list[Seed],
+) -> None:
+    """Prints the curve, the found rates on it, and the JSON line."""
+    curve = np.where(np.isfinite(validation), validation, np.inf).mean(axis=0)
     best = float(curve.min())
-    trained = [np.mean([final_loss(args, data, rate, seed) for seed in seeds]) for rate in found]
-    read = np.interp(np.log(found), np.log(rates), curve)
-    for rate, loss, curve_loss in zip(found, trained, read, strict=True):
-        print(f"found {rate:9.3g}   trained {loss:.4f} ({loss / best - 1:+.1%})"
-              f"   on the curve {curve_loss:.4f} ({curve_loss / best - 1:+.1%})")  # fmt: skip
-    worst = max(trained) / best - 1
-    print(
-        json.dumps(
-            {
-                "benchmark": "learning_rate",
-                **vars(args),
-                "rates": rates.tolist(),
-                "losses": table.tolist(),
-                "best_at_an_end": int(curve.argmin()) in (0, args.rates - 1),
-                "found": found,
-                "found_losses": [float(loss) for loss in trained],
-                "excess_mean": float(np.mean(trained)) / best - 1,
-                "excess_worst": float(worst),
-                "within_5_percent": bool(worst <= 0.05),
-            }
+    for index, rate in enumerate(rates):
+        print(
+            f"rate {rate:9.3g}   mean validation loss {curve[index]:8.4f} "
+            f"({curve[index] / best - 1:+7.1%})   mean training loss "
+            f"{training[:, index].mean():8.4f}"
         )
+    read = np.interp(np.log(found), np.log(rates), curve)
+    for rate, loss, on_curve in zip(found, trained, read, strict=True):
+        print(
+            f"found {rate:9.3g}   trained {loss:.4f} ({loss / best - 1:+.1%})   "
+            f"on the mean curve {on_curve:.4f} ({on_curve / best - 1:+.1%})"
+        )
+    excess = float(trained.mean()) / best - 1
+    print(f"mean at the found rates {trained.mean():.4f}: {excess:+.1%} of the best rate's")
+    _common.finish(
+        "learning_rate",
+        optimizer=args.optimizer,
+        quick=args.quick,
+        epochs=args.epochs,
+        size=args.size,
+        width=args.width,
+        n=args.seeds,
+        rates=[float(rate) for rate in rates],
+        curve=[float(loss) if math.isfinite(loss) else None for loss in curve],
+        spread=[float(s) for s in np.std(validation, axis=0, ddof=min(1, args.seeds - 1))],
+        best_at_an_end=int(curve.argmin()) in (0, args.rates - 1),
+        found=found,
+        found_losses=[float(loss) for loss in trained],
+        excess=excess,
+        excess_on_the_curve=[float(loss) / best - 1 for loss in read],
+        study_steps=[seed.study_steps for seed in seeds],
+        within_5_percent=bool(excess <= 0.05),
     )
 
 

@@ -1,34 +1,33 @@
-"""The learning rate: a range test, then short annealed trials around what it suggests."""
+"""The learning rate: a range test on the model and data at hand."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from etude.findings import Cost, Finding
 from etude.optim import _registry as optimizers
 from etude_metalearners import range_test
-from etude_metalearners._base import MetaLearner
+from etude_metalearners._base import STUDY_SHARE, MetaLearner
 
 if TYPE_CHECKING:
     from etude.recipe import Recipe
     from etude.training.studio import Studio
 
-# Ends of the ramp: rates of adaptive optimizers are lengths of steps, others' are not.
-ADAPTIVE, PLAIN = (1e-5, 1.0), (1e-4, 10.0)
-RANGE_STEPS = 60
-# Trials that confirm: how many, how far apart, and how long.
-CANDIDATES, FACTOR, TRIAL_STEPS = 3, 3.0, 40
+# Steps of a test: a longer one gains little, a shorter one shows the loss's fall too late.
+MOST_STEPS, LEAST_STEPS = 100, 40
+# How far a second test lies above or below the first, which spans 10,000.
+SHIFT = 100.0
 
 
 class LearningRate(MetaLearner):
     """Learns the peak learning rate of the recipe's schedule.
 
-    The range test (Smith 2017, section 3.3) raises the rate exponentially over a few dozen
-    steps and reads where the loss falls and where it stops falling. Then the rates around
-    that point are tried against each other: short runs of the recipe's own schedule from
-    the same weights on the same samples, scored by the mean of their last losses.
+    The range test (Smith 2017, section 3.3) raises the rate exponentially over some dozens of
+    steps; `range_test.suggest` says what is read from the losses. Where the range missed the
+    answer, a second test looks above or below, if the run is long enough to pay for it.
     """
 
     name: ClassVar[str] = "learning_rate"
@@ -37,7 +36,10 @@ class LearningRate(MetaLearner):
     sets: ClassVar[tuple[str, ...]] = ("learning_rate",)
 
     def cost(self, studio: Studio, recipe: Recipe, steps: int) -> Cost:
-        total = RANGE_STEPS + CANDIDATES * TRIAL_STEPS
+        """One test; a second one is needed seldom, and stays within the share of studies."""
+        total = max(LEAST_STEPS, min(MOST_STEPS, _allowance(steps)))
+        multiple = recipe.compute.steps_per_execution
+        total = math.ceil(total / multiple) * multiple  # no execution is cut short
         seconds = 0.0 if studio.costs is None else total * studio.costs.step
         return Cost(seconds, total)
 
@@ -48,68 +50,66 @@ class LearningRate(MetaLearner):
 
     def learn(self, studio: Studio, recipe: Recipe, steps: int) -> Finding:
         start = studio.budget.clock()
-        ends = ADAPTIVE if optimizers.is_adaptive(studio.trainer.optimizer) else PLAIN
-        tests = [_range_test(studio, *ends)]
-        if tests[0][2].extend:
-            shift = 100.0 if tests[0][2].extend == "up" else 0.01
-            tests.append(_range_test(studio, ends[0] * shift, ends[1] * shift))
-        rates, losses, found = tests[-1]
-        spent = sum(len(test[1]) for test in tests)
-        evidence: dict[str, Any] = {
-            "rates": rates,
-            "losses": losses,
-            "suggestion": dataclasses.asdict(found),
-        }
-        if found.rate is None:
-            return self._finding(studio, recipe, {}, found.why, evidence, spent, start)
-        tried = range_test.candidates(found, FACTOR, CANDIDATES).tolist()
-        trials = [studio.trial(TRIAL_STEPS, rate=rate) for rate in tried]
-        scores = [range_test.tail(trial.losses) for trial in trials]
-        spent += sum(len(trial.losses) for trial in trials)
-        evidence |= {"tried": tried, "scores": scores}
-        best = range_test.choose(tried, scores)
-        if best is None:
-            why = "No rate near the range test's suggestion gave a finite loss: default kept."
-            return self._finding(studio, recipe, {}, why, evidence, spent, start)
-        why = (
-            f"{found.why[:1].upper()}{found.why[1:]}; of {len(tried)} short annealed runs "
-            f"around it the one at {tried[best]:.3g} ended lowest (loss {scores[best]:.3g})."
+        predicted = self.cost(studio, recipe, steps)
+        low, high = range_test.span(
+            optimizers.is_adaptive(studio.trainer.optimizer), _momentum(studio.trainer.optimizer)
         )
-        changes = {"learning_rate": float(tried[best])}
-        return self._finding(studio, recipe, changes, why, evidence, spent, start)
-
-    def _finding(
-        self,
-        studio: Studio,
-        recipe: Recipe,
-        changes: dict[str, Any],
-        why: str,
-        evidence: dict[str, Any],
-        steps: int,
-        start: float,
-    ) -> Finding:
+        tests = [_Test.run(studio, low, high, predicted.steps)]
+        left = min(predicted.steps, _allowance(steps) - tests[0].spent)
+        left -= left % recipe.compute.steps_per_execution
+        if tests[0].found.extend and left >= LEAST_STEPS:
+            shift = SHIFT if tests[0].found.extend == "up" else 1.0 / SHIFT
+            tests.append(_Test.run(studio, low * shift, high * shift, left))
+        found = tests[-1].found
+        changes: dict[str, Any] = {}
+        if found.reliable and found.rate is not None:
+            changes["learning_rate"] = found.rate
+            why = f"In a range test {found.why}; the peak rate is that / {range_test.MARGIN:g}."
+        else:
+            why = f"The rate stays as it was: {found.why}."
         return Finding(
             learner=self.name,
             reads=self.reads,
             writes=self.writes,
             changes=changes,
             why=why,
-            evidence=evidence,
-            predicted=self.cost(studio, recipe, steps),
-            true=Cost(studio.budget.clock() - start, steps),
+            evidence={"tests": [dataclasses.asdict(test) for test in tests]},
+            predicted=predicted,
+            true=Cost(studio.budget.clock() - start, sum(test.spent for test in tests)),
             key=self.key(studio, recipe),
         )
 
 
-def _range_test(
-    studio: Studio, low: float, high: float
-) -> tuple[list[float], list[float], range_test.Suggestion]:
-    """Rates, losses and what they say; ends soon after the loss has diverged."""
-    rates = range_test.ramp(low, high, RANGE_STEPS)
+@dataclasses.dataclass(frozen=True)
+class _Test:
+    """One range test: its rates, the loss at each, what they say, and the steps it took."""
 
-    def stop(losses: Sequence[float]) -> bool:
-        return range_test.diverged(losses) < len(losses)
+    rates: list[float]
+    losses: list[float]
+    found: range_test.Suggestion
+    spent: int
 
-    losses = studio.trial(RANGE_STEPS, ramp=(low, high), stop=stop).losses
-    done = rates[: len(losses)]
-    return done.tolist(), losses.tolist(), range_test.suggest(done, losses)
+    @classmethod
+    def run(cls, studio: Studio, low: float, high: float, steps: int) -> _Test:
+        """Tests the rates from `low` to `high`; ends soon after the loss has diverged."""
+
+        def stop(losses: Sequence[float]) -> bool:
+            return range_test.diverged(losses) < len(losses)
+
+        losses = studio.trial(steps, ramp=(low, high), stop=stop).losses.astype("float64")
+        rates = range_test.ramp(low, high, steps)[: len(losses)]
+        found = range_test.suggest(rates, losses[: len(rates)])
+        return cls(rates.tolist(), losses[: len(rates)].tolist(), found, len(losses))
+
+
+def _allowance(steps: int) -> int:
+    """Steps that may be spent on a run of `steps` steps."""
+    return int(STUDY_SHARE * steps)
+
+
+def _momentum(optimizer: Any) -> float:
+    """The optimizer's momentum; 0 where it has none, or where Étude does not know it."""
+    attribute = optimizers.momentum_attribute(optimizer)
+    if attribute is None:
+        return 0.0
+    return float(getattr(optimizers.unwrapped(optimizer), attribute))

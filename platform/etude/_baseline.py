@@ -63,6 +63,7 @@ def plain_fit(
     seed: int = 0,
     validation_split: float = 0.15,
     ignore_label: int | None = None,
+    batch_size: int = BATCH_SIZE,
     verbose: int = 0,
     clock: Clock = time.monotonic,
 ) -> Baseline:
@@ -79,6 +80,7 @@ def plain_fit(
         seed: As for `etude.fit`: the split follows from it.
         validation_split: As for `etude.fit`.
         ignore_label: As for `etude.fit`.
+        batch_size: Of training and evaluation.
         verbose: As for `etude.fit`.
         clock: Returns seconds.
     """
@@ -95,8 +97,8 @@ def plain_fit(
     model = problem.model
     model.compile(optimizer="adam", loss=problem.loss, metrics=problem.metrics())
     keras.utils.set_random_seed(seed)
-    data, steps = _training_data(problem.train, seed)
-    validation = problem.validation.in_order(BATCH_SIZE)
+    data, steps = _training_data(problem.train, seed, batch_size)
+    validation = problem.validation.in_order(batch_size)
     if verbose:
         print(f"\nPlain Keras trains the same network for {text.duration(seconds)} …", flush=True)
     start = clock()
@@ -112,19 +114,19 @@ def plain_fit(
     outcome: dict[str, float] = {}
     for prefix, source in (("val_", problem.validation), ("test_", problem.test)):
         if source is not None:
-            figures = model.evaluate(source.in_order(BATCH_SIZE), return_dict=True, verbose=0)
+            figures = model.evaluate(source.in_order(batch_size), return_dict=True, verbose=0)
             outcome |= {f"{prefix}{name}": float(figure) for name, figure in figures.items()}
     return Baseline(spent, stop.batches / steps, outcome)
 
 
-def _training_data(train: Source, seed: int) -> tuple[dict[str, Any], float]:
+def _training_data(train: Source, seed: int, batch_size: int) -> tuple[dict[str, Any], float]:
     """Arguments of `model.fit`, and the number of batches in an epoch."""
     arrays = train.arrays(MEMORY)
     if arrays is not None:
         data = {"x": arrays.images, "y": arrays.labels, "sample_weight": arrays.weights}
-        return {**data, "batch_size": BATCH_SIZE}, len(arrays) / BATCH_SIZE
-    steps = max(1, (train.size or BATCH_SIZE) // BATCH_SIZE)
-    stream = train.shuffled(BATCH_SIZE, seed=seed)
+        return {**data, "batch_size": batch_size}, len(arrays) / batch_size
+    steps = max(1, (train.size or batch_size) // batch_size)
+    stream = train.shuffled(batch_size, seed=seed)
     return {"x": stream, "steps_per_epoch": steps}, steps
 
 

@@ -278,7 +278,7 @@ def starting_recipe(problem: Problem, stated: Recipe) -> Recipe:
     optimization: dict[str, Any] = {"schedule": "one_cycle"}
     if problem.compiled_optimizer is not None:
         optimization["optimizer"] = COMPILED
-    size = problem.train.size
+    size = None if problem.train.endless else problem.train.count()
     wanted = LARGEST_BATCH if size is None else max(1, size // STEPS_WANTED)
     batch = min(LARGEST_BATCH, max(16, 2 ** int(math.log2(wanted))))
     if size is not None:

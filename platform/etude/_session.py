@@ -23,7 +23,7 @@ from etude.tasks import balanced_weights
 from etude.training import snapshot
 from etude.training.run import INTERRUPTED, NOT_FINITE, Run
 from etude.training.store import Store
-from etude.training.studio import Studio
+from etude.training.studio import ENDLESS_EPOCH, Studio
 from etude_metalearners import META_LEARNERS
 
 # Neither epochs nor time: so many epochs.
@@ -60,6 +60,10 @@ class Session:
                 required="a positive number",
                 received=repr(epochs),
                 advice="write it as `epochs=10`",
+            )
+        if problem.train.endless:
+            self.notes.append(
+                f"The training data are endless: {ENDLESS_EPOCH:,} steps count as an epoch."
             )
         _check_smoothing(problem, recipe)
         self.problem, self.recipe, self.budget = problem, recipe, budget

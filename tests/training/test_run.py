@@ -319,3 +319,33 @@ def test_budget_counts_only_active_time() -> None:
     budget.resume(50.0)
     assert budget.spent() == 80.0
     assert budget.remaining() == 20.0
+
+
+def test_a_stream_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data that do not fit the memory budget are read from where the run was killed."""
+    monkeypatch.setattr(runs, "STORE_SECONDS", 0.0)
+    monkeypatch.setattr(runs, "STORE_SHARE", 0.0)
+    x, y = helpers.images()
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(10)
+    held = (x[:24], y[:24])
+
+    def train(**options: Any) -> tuple[Any, Any]:
+        model = helpers.sequential()
+        problem = etude.Problem.inspect(model, data, held, memory_budget=1000)
+        report = etude.train(problem, RECIPE, epochs=2, verbose=0, memory_budget=1000, **options)
+        return model, report
+
+    model, report = train()
+    assert report.budget["steps"] == 20
+    with pytest.raises(Killed):
+        train(run_dir=tmp_path, callbacks=[KillAt(13)])
+    again, _ = train(run_dir=tmp_path)
+    assert helpers.difference(helpers.weights(model), helpers.weights(again)) == 0.0
+
+
+def test_a_run_under_a_strategy_uses_its_optimizer() -> None:
+    with tf.distribute.OneDeviceStrategy("CPU:0").scope():
+        model = helpers.functional()
+    _, report = _train(RECIPE.give(regularization={"ema_decay": None}), model=model, epochs=1)
+    assert report.finished
+    assert report.outcome["val_accuracy"] > 0

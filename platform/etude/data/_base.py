@@ -76,15 +76,29 @@ class Source(abc.ABC):
     Attributes:
         name: What messages call it, for example `"train"`.
         shuffle: How well `shuffled` mixes, in words for the report.
+        endless: Whether it never ends.
+        class_names: Names of the classes, where the source knows them.
+        notes: What is worth saying of it.
     """
 
     name: str
     shuffle: str
+    endless: bool = False
+    class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     @abc.abstractmethod
     def size(self) -> int | None:
         """The number of samples; `None` when unknown or endless."""
+
+    @abc.abstractmethod
+    def count(self) -> int:
+        """The number of samples, by reading them all once where it is not known.
+
+        Raises:
+            DataError: The source is endless.
+        """
 
     @property
     @abc.abstractmethod

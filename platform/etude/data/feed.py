@@ -29,8 +29,10 @@ class Feed:
 
     @property
     def size(self) -> int | None:
-        """Samples; `None` for an endless or unknown stream."""
-        return len(self.resident) if self.resident is not None else self.source.size
+        """Samples, counted by one pass where a stream does not know; `None` if endless."""
+        if self.resident is not None:
+            return len(self.resident)
+        return None if self.source.endless else self.source.count()
 
     def shuffled(self, batch_size: int, *, seed: int, start: int = 0) -> tf.data.Dataset:
         """Endless full batches from step `start` on."""

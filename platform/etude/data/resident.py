@@ -68,7 +68,7 @@ class Resident:
 def sample_spec(spec: Any) -> Any:
     """The element spec of the samples that a spec of ids stands for; any other as it is."""
     key = next(iter(spec)) if isinstance(spec, Mapping) and len(spec) == 1 else None
-    if key not in _residents:
+    if not isinstance(key, str) or key not in _residents:
         return spec
     resident = _residents[key]
     images = as_input(resident.images[:1])

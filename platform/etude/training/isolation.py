@@ -22,7 +22,8 @@ def isolated(trainer: Any) -> Iterator[None]:
         trainer: A compiled Trainer around a built model.
     """
     if not trainer.optimizer.built:
-        trainer.optimizer.build(trainer.trainable_variables)
+        with trainer.scope():
+            trainer.optimizer.build(trainer.trainable_variables)
     state = snapshot.capture(trainer)
     randomness = _keras_compat.random_state()
     stop = trainer.stop_training

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Evaluation keeps no activations for a backward pass, so larger batches fit.
 EVALUATION_FACTOR = 4
+# An endless stream has no epochs: this many steps stand for one.
+ENDLESS_EPOCH = 1000
 # A trial is read back this often, so that one that has diverged ends early.
 CHUNK = 10
 
@@ -100,15 +102,18 @@ class Studio:
             monitored=True,
             seed=self.seed,
         )
+        with self.trainer.scope():
+            optimizer = optimizers.build(recipe.optimization, problem.compiled_optimizer)
         self.trainer.compile(
-            optimizers.build(recipe.optimization, problem.compiled_optimizer),
+            optimizer,
             problem.loss,
             metrics=problem.metrics(),
             weighted_metrics=problem.weighted_metrics() or None,
         )
         # Looked at again, the model shall tell what its owner compiled, not what we did.
         compiled.remember(problem.model, problem.compiled)
-        self.trainer.optimizer.build(self.trainer.trainable_variables)
+        with self.trainer.scope():
+            self.trainer.optimizer.build(self.trainer.trainable_variables)
 
     def warm(self) -> float:
         """Traces the step and an evaluation, leaving no trace on the model.
@@ -181,7 +186,7 @@ class Studio:
         """Steps that see as many samples as the training set has."""
         size = self.train.size
         if size is None:
-            return 1000.0  # an endless stream has no epochs; this many steps stand for one
+            return float(ENDLESS_EPOCH)
         return size / self.recipe.compute.batch_size
 
     def measure(self, limit: float = 3.0) -> CostModel:

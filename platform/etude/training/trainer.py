@@ -94,7 +94,7 @@ class Trainer(keras.Model):
             or recipe.optimization.schedule != "constant"
             or (recipe.optimization.warmup_steps)
         ):
-            with self._scope():
+            with self.scope():
                 self.controls = Controls(recipe.optimization)
         if model.built:
             self.built = True
@@ -180,7 +180,7 @@ class Trainer(keras.Model):
             "steps_per_execution": steps_per_execution or self.recipe.compute.steps_per_execution,
             "jit_compile": self._jit(before, eager) if jit_compile is None else jit_compile,
         }
-        with self._scope():
+        with self.scope():
             if optimizer is None:
                 optimizer = self._make_optimizer()
             optimizer = keras.optimizers.get(optimizer)
@@ -427,7 +427,7 @@ class Trainer(keras.Model):
         if self._average is not None:
             self._average.reset()
             return
-        with self._scope():
+        with self.scope():
             self._average = Average(self.model, decay)
         self.train_function = None  # one that was traced before knows nothing of it
 
@@ -436,7 +436,8 @@ class Trainer(keras.Model):
         if self.recipe.optimization.learning_rate is None and self._free_rate:
             self.controls.peak.assign(ops.convert_to_numpy(self.optimizer.learning_rate))
 
-    def _scope(self) -> Any:
+    def scope(self) -> Any:
+        """The scope of the distribution strategy under which the model was made."""
         strategy = self._distribute_strategy
         return contextlib.nullcontext() if strategy is None else strategy.scope()
 
