@@ -122,9 +122,7 @@ class Seed:
         last = dataclasses.replace(self.recipe.regularization, best_weights=False)
         recipe = dataclasses.replace(self.recipe, regularization=last)
         problem = Problem.inspect(self.model, *self.data, seed=self.seed)
-        report = etude.train(
-            problem, recipe, epochs=self.args.epochs, seed=self.seed, verbose=0
-        )
+        report = etude.train(problem, recipe, epochs=self.args.epochs, seed=self.seed, verbose=0)
         return float(report.outcome["val_loss"])
 
 
@@ -147,8 +145,8 @@ def main() -> None:
     data = cifar(args.train, args.validation, args.size)
     rates = MIDDLE[args.optimizer] * 10.0 ** (0.5 * (np.arange(args.rates) - args.rates // 2))
     seeds = [Seed(args, data, seed) for seed in range(args.seeds)]
-    found = [seed.found for seed in seeds]
-    if None in found:
+    found = [float(seed.found) for seed in seeds if seed.found is not None]
+    if len(found) < len(seeds):
         raise SystemExit("A study found no rate: there is none to measure.")
     trained = np.array([seed.train() for seed in seeds])
     for rate, loss in zip(found, trained, strict=True):

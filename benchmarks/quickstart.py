@@ -18,7 +18,7 @@ import numpy as np
 import etude
 from etude._baseline import plain_fit
 from etude._command_data import Sets
-from etude.data import fashion_mnist
+from etude.data import fashion_mnist, open_source
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
         for name, batch_size in (("plain", 32), ("same_batch", report.recipe.compute.batch_size)):
             other = etude.models.build("resnet9", (28, 28, 1), 10, width=options.width)
             other.set_weights(initial)
-            sets = Sets((x, y), None, (x_test, y_test), None)
+            sets = Sets(open_source((x, y)), test=open_source((x_test, y_test), name="test"))
             plain = plain_fit(other, sets, seconds, seed=seed, batch_size=batch_size)
             row[name] = plain.outcome["test_accuracy"]
             row[f"{name}_epochs"] = plain.epochs

@@ -27,15 +27,14 @@ import etude._fit  # before any fork: importing takes longer than the run
 import etude.storage
 from etude.data import fashion_mnist
 from etude.recipe import Recipe
-from etude.training import run as runs
-from etude.training import snapshot
+from etude.training import conductor, snapshot
 
 SEED, EPOCHS = 5, 12
 
 
 def perform(folder: Path) -> None:
     """The run: study, training with everything random switched on, files."""
-    runs.STORE_SECONDS, runs.STORE_SHARE = 0.2, 0.0  # states within segments too
+    conductor.STORE_SECONDS, conductor.STORE_SHARE = 0.2, 0.0  # states within segments too
     (x, y), _ = fashion_mnist.load()
     keras.utils.set_random_seed(SEED)
     model = keras.Sequential(

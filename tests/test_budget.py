@@ -25,7 +25,7 @@ def test_durations(text: str | float, seconds: float) -> None:
 )
 def test_what_is_no_duration(text: object) -> None:
     with pytest.raises(BudgetError, match="not a duration"):
-        budget.parse_duration(text)  # type: ignore[arg-type]
+        budget.parse_duration(text)
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,13 @@ class LearningRate(MetaLearner):
         return Cost(seconds, total)
 
     def obstacle(self, studio: Studio, recipe: Recipe, steps: int) -> str | None:
+        """As for every meta-learner; also where the rate is not ours to set."""
         if not optimizers.has_free_rate(studio.trainer.optimizer):
             return "the optimizer brings a schedule of its own"
         return super().obstacle(studio, recipe, steps)
 
     def learn(self, studio: Studio, recipe: Recipe, steps: int) -> Finding:
+        """Tests once, a second time if the range missed the answer and the run can pay."""
         start = studio.budget.clock()
         predicted = self.cost(studio, recipe, steps)
         low, high = range_test.span(

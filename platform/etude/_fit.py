@@ -59,8 +59,8 @@ def fit(
         test: The same as `train`; touched once, at the end.
         task: `"binary"`, `"single_label"`, `"multi_label"` or `"semantic_segmentation"`;
             found from labels and outputs when left out.
-        recipe: What is decided already: a Recipe, or a YAML file of one. Values without a
-            mark count as given.
+        recipe: What is decided already: a Recipe, or a YAML file of one. All that it states
+            is kept; what it leaves at its default may be learned.
         keep: Names of recipe values or groups that no study may change.
         epochs: Passes over the training data.
         time_budget: Seconds of active work, or `"10m"`; study, training, evaluation and
@@ -143,7 +143,7 @@ def train(
     with Progress(verbose) as shown:
         session = Session(
             problem,
-            _stated(recipe, (), class_weight),
+            _stated(recipe, (), class_weight, fixed=False),
             budget=budget,
             epochs=epochs,
             seed=seed,
@@ -296,8 +296,10 @@ def _stated(
     recipe: Recipe | str | Path | None,
     keep: Iterable[str],
     class_weight: str | Mapping[int, float] | None,
+    *,
+    fixed: bool = True,
 ) -> Recipe:
-    """What the user decided, as a recipe with marks."""
+    """What the user decided, as a recipe with marks; `fixed` keeps all of it from studies."""
     if recipe is None:
         recipe = Recipe()
     elif isinstance(recipe, str | Path):
@@ -317,9 +319,12 @@ def _stated(
             received=type(recipe).__name__,
             advice="start from `etude.Recipe().give(optimization={'learning_rate': 0.1})`",
         )
-    changed = [path for path, value in Recipe().values().items() if recipe.values()[path] != value]
-    unmarked = [path for path in changed if recipe.mark(path).origin == "default"]
-    recipe = recipe.keep([*keep, *unmarked])
+    if fixed:
+        # What a recipe states is fixed, whoever found it; only defaults may be learned.
+        defaults, values = Recipe().values(), recipe.values()
+        marked = {path for path, _ in recipe.marks}
+        stated = [path for path in values if path in marked or values[path] != defaults[path]]
+        recipe = recipe.keep([*keep, *stated])
     if class_weight == "balanced":
         recipe = recipe.give(sampling={"class_weight": "balanced"})
     elif isinstance(class_weight, str):

@@ -21,7 +21,8 @@ from etude.report import Plan, Report, Tuning
 from etude.report.progress import Progress
 from etude.tasks import balanced_weights
 from etude.training import snapshot
-from etude.training.run import INTERRUPTED, NOT_FINITE, Run
+from etude.training.progress import INTERRUPTED, NOT_FINITE
+from etude.training.run import Run
 from etude.training.store import Store
 from etude.training.studio import ENDLESS_EPOCH, Studio
 from etude_metalearners import META_LEARNERS

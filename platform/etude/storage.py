@@ -70,7 +70,7 @@ def read_json(path: str | Path) -> Any:
     """Reads what `write_json` wrote; `null` reads back as `None`.
 
     Raises:
-        RunError: There is no such file, or it is not JSON.
+        RunError: There is no such file, it cannot be read, or it is not JSON.
     """
     path = Path(path)
     try:
@@ -81,6 +81,13 @@ def read_json(path: str | Path) -> Any:
             required="a file that Étude wrote",
             received=str(path),
             advice="check the folder's name, and whether the run got far enough to write it",
+        ) from error
+    except OSError as error:
+        raise RunError(
+            f"{path.name} cannot be read.",
+            required="a file that Étude wrote, with permission to read it",
+            received=f"{path}: {error.strerror}",
+            advice="check the folder's name and its permissions",
         ) from error
     except ValueError as error:
         raise RunError(

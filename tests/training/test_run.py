@@ -16,8 +16,8 @@ import etude
 from etude.budget import Budget
 from etude.errors import RunError
 from etude.recipe import Recipe
+from etude.training import conductor, progress, snapshot
 from etude.training import run as runs
-from etude.training import snapshot
 
 from . import helpers
 
@@ -41,7 +41,7 @@ def _train(recipe: Recipe = RECIPE, model: Any = None, **options: Any) -> tuple[
 def test_the_schedule_is_kept_and_the_report_is_true() -> None:
     model, report = _train()
     assert report.finished
-    assert report.reason == runs.FINISHED
+    assert report.reason == progress.FINISHED
     assert report.budget["steps"] == round(4 * 136 / 16)
     # Segments are rounded epochs; the last one ends where the schedule ends.
     assert report.history["epoch"] == pytest.approx([8 / 8.5, 17 / 8.5, 26 / 8.5, 4.0])
@@ -83,8 +83,8 @@ class KillAt(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
 def test_a_killed_run_ends_with_the_same_bits(
     step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "STORE_SECONDS", 0.0)  # a state after every step
-    monkeypatch.setattr(runs, "STORE_SHARE", 0.0)
+    monkeypatch.setattr(conductor, "STORE_SECONDS", 0.0)  # a state after every step
+    monkeypatch.setattr(conductor, "STORE_SHARE", 0.0)
     want = helpers.weights(_train()[0])
     with pytest.raises(Killed):
         _train(run_dir=tmp_path, callbacks=[KillAt(step)])
@@ -185,7 +185,7 @@ def test_a_loss_that_is_not_finite_goes_back_with_half_the_rate() -> None:
 def test_a_loss_that_stays_bad_ends_the_run_with_the_best_so_far() -> None:
     _, report = _train(callbacks=[Poison(12, 10**6)])
     assert not report.finished
-    assert report.reason == runs.NOT_FINITE
+    assert report.reason == progress.NOT_FINITE
     assert sum("half the learning rate" in event for event in report.events) == runs.RETRIES
     assert np.isfinite(report.outcome["val_loss"])
     with pytest.raises(RunError, match="does not stay finite"):
@@ -234,10 +234,10 @@ def test_early_stopping_and_callbacks_end_the_run_on_purpose() -> None:
         optimization={"learning_rate": 0.0},
     )
     # With a rate of 0 nothing improves or worsens: GL stays 0 and the run goes to its end.
-    assert _train(up)[1].reason == runs.FINISHED
+    assert _train(up)[1].reason == progress.FINISHED
     stopper = keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=10.0)
     report = _train(callbacks=[stopper])[1]
-    assert report.reason == runs.STOPPED_BY_CALLBACK
+    assert report.reason == progress.STOPPED_BY_CALLBACK
     assert report.finished
     assert len(report.history["loss"]) == 2
 
@@ -323,8 +323,8 @@ def test_budget_counts_only_active_time() -> None:
 
 def test_a_stream_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data that do not fit the memory budget are read from where the run was killed."""
-    monkeypatch.setattr(runs, "STORE_SECONDS", 0.0)
-    monkeypatch.setattr(runs, "STORE_SHARE", 0.0)
+    monkeypatch.setattr(conductor, "STORE_SECONDS", 0.0)
+    monkeypatch.setattr(conductor, "STORE_SHARE", 0.0)
     x, y = helpers.images()
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(10)
     held = (x[:24], y[:24])

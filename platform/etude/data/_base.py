@@ -100,6 +100,9 @@ class Source(abc.ABC):
             DataError: The source is endless.
         """
 
+    def counted(self, size: int) -> None:  # noqa: B027 - most sources know their size
+        """Takes note of the number of samples, which a full pass over them showed."""
+
     @property
     @abc.abstractmethod
     def spec(self) -> Spec:

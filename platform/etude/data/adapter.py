@@ -219,6 +219,10 @@ class AdaptedSource(Source):
             raise TypeError(f"{type(self.source).__name__} cannot count its samples.")
         return self.size
 
+    def counted(self, size: int) -> None:
+        """Takes note of the number of samples, which a full pass over them showed."""
+        self.source.counted(size)
+
     def _batches(self) -> Iterator[Arrays]:
         for batch in self.in_order(_CHUNK):
             yield arrays_of(batch, self.spec)

@@ -144,7 +144,8 @@ def _split_stream(source: StreamSource, fraction: float) -> tuple[Source, Source
             required="A fixed order, so that a sample held out once is held out always.",
             received="Two passes whose first samples differ.",
             advice="Pass validation data; or leave out dataset.shuffle (the order is shuffled "
-            "here), or set reshuffle_each_iteration=False.",
+            "here), or set reshuffle_each_iteration=False; to image_dataset_from_directory, "
+            "pass shuffle=False.",
         )
     numbered = source.samples().enumerate()
 

@@ -113,6 +113,10 @@ class StreamSource(Source):
             self._size = sum(len(batch) for batch in self.batches(_READ_BATCH))
         return self._size
 
+    def counted(self, size: int) -> None:
+        """Takes note of the number of samples, which a full pass over them showed."""
+        self._size = size
+
     def arrays(self, limit: int) -> Arrays | None:
         """All samples in memory, or `None` when they take more than `limit` bytes."""
         if self._held is not None:

@@ -1,12 +1,10 @@
-"""The graph of a Functional or Sequential model, by Keras' own records.
-
-`_keras_history` and `_inbound_nodes` are private names of Keras, and used nowhere else; a
-test fails when Keras changes them.
-"""
+"""The graph of a Functional or Sequential model, by Keras' own records."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from etude.training import _keras_compat
 
 
 def has_graph(model: Any) -> bool:
@@ -18,9 +16,7 @@ def has_graph(model: Any) -> bool:
 
 def producer(tensor: Any) -> tuple[Any, list[Any]]:
     """The operation that gives a symbolic tensor, and the tensors that it takes."""
-    history = tensor._keras_history
-    operation = history.operation
-    node = operation._inbound_nodes[history.node_index]
+    operation, node = _keras_compat.producing_node(tensor)
     return operation, list(node.input_tensors)
 
 
@@ -28,7 +24,7 @@ def constants(operation: Any) -> list[Any]:
     """What an operation was called with besides symbolic tensors, in order."""
     import keras
 
-    node = operation._inbound_nodes[0]
+    node = _keras_compat.first_node(operation)
     values = [*node.arguments.args, *node.arguments.kwargs.values()]
     return [value for value in values if not isinstance(value, keras.KerasTensor)]
 

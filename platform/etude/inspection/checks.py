@@ -24,6 +24,8 @@ _BLOCK_BYTES = 64 * 2**20
 _IMBALANCE = 3.0
 _OTHER_RANGE = 8.0
 _SHOWN = 12
+# Tasks in which a sample can show several classes at once.
+_SEVERAL = ("multi_label", "semantic_segmentation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,11 +258,14 @@ def check_classes(train: LabelFacts, task: Task) -> list[str]:
     return notes
 
 
-def check_known(train: LabelFacts, other: LabelFacts, name: str) -> list[str]:
+def check_known(train: LabelFacts, other: LabelFacts, task: Task, name: str) -> list[str]:
     """Checks that another set holds no class that train lacks.
 
+    A sample that has several classes, or a mask, has others to be judged by: then a class
+    that train lacks is worth a note alone.
+
     Raises:
-        DataError: It does, and all of train was looked at.
+        DataError: It does, all of train was looked at, and samples have one class each.
     """
     if train.counts is None or other.counts is None:
         return []
@@ -271,6 +276,11 @@ def check_known(train: LabelFacts, other: LabelFacts, name: str) -> list[str]:
         return [
             f"Classes {_listed(unknown)} of {name} do not occur in the first {train.seen} samples "
             f"of train."
+        ]
+    if task.name in _SEVERAL:
+        return [
+            f"Classes {_listed(unknown)} of {name} never occur in train: the model cannot learn "
+            f"them, and is judged by them all the same."
         ]
     raise DataError(
         f"A class of the {name} data never occurs in train.",

@@ -199,12 +199,12 @@ def copy(metric: Any, task: Task) -> Any:
     import keras
 
     if isinstance(metric, keras.metrics.Metric):
-        return type(metric).from_config(metric.get_config())
+        return _keras_compat.copy_metric(metric)
     if isinstance(metric, str) and metric.lower() in ("accuracy", "acc"):
         return _accuracy(metric, task)
     found = keras.metrics.get(metric)
     if isinstance(found, keras.metrics.Metric):
-        fresh = type(found).from_config(found.get_config())
+        fresh = _keras_compat.copy_metric(found)
     else:
         fresh = keras.metrics.MeanMetricWrapper(found)
     # As Keras does: the name in the logs is the name that was given.

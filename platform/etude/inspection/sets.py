@@ -94,6 +94,8 @@ class Opener:
         found = scan(source, arrays, limit_samples=checks.LOOKED_AT)
         if found.samples == 0:
             raise checks.empty(name)
+        if found.complete and source.size is None:
+            source.counted(found.samples)
         checks.check_pixels(found, name)
         notes += [str(note) for note in getattr(source, "notes", ())]
         if found.constant:
@@ -184,4 +186,4 @@ def compare(
     if labels is None:
         return None, notes
     found = checks.check_labels(other.source, other.arrays, task)
-    return found, notes + checks.check_known(labels, found, name)
+    return found, notes + checks.check_known(labels, found, task, name)

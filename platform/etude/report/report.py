@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,7 +195,7 @@ def _save_model(model: keras.Model, folder: Path) -> tuple[str, ...]:
         storage.write_atomic_by(folder / WEIGHTS, model.save_weights)
         # A whole model of an earlier run would belong to other weights.
         (folder / MODEL).unlink(missing_ok=True)
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" …")
         return (
             f"Keras could not serialize the model, so {WEIGHTS} holds its weights alone: "
             f"build the model and call load_weights. Keras said: {reason}",
@@ -213,4 +214,13 @@ def _load_model(folder: str | Path) -> keras.Model:
         )
     import keras
 
-    return keras.saving.load_model(path)
+    try:
+        return keras.saving.load_model(path)
+    except (TypeError, ValueError) as error:
+        raise RunError(
+            "The stored model cannot be loaded as it was compiled.",
+            required="that your own classes and functions are known to Keras",
+            received=textwrap.shorten(str(error), 200, placeholder=" …"),
+            advice="decorate them with `keras.saving.register_keras_serializable()`, or load "
+            f"the model alone: `keras.saving.load_model({str(path)!r}, compile=False)`",
+        ) from error

@@ -185,9 +185,17 @@ def ledger(
         if measured:
             cells += [text.duration(true), _ratio([row])]
         table.add_row(*cells)
-    sums = [text.duration(_total(rows, key)) for key in ("predicted", "true")]
     table.add_section()
-    table.add_row("all", *([*sums, _ratio(rows)] if measured else sums[:1]), style="bold")
+    if not measured:
+        table.add_row("all", text.duration(_total(rows, "predicted")), style="bold")
+        return section(title, table, remark)
+    both = [row for row in rows if row.get("predicted") is not None and row.get("true") is not None]
+    if _total(both, "predicted") and len(both) < len(rows):  # the ratio is of these alone
+        sums = [text.duration(_total(both, key)) for key in ("predicted", "true")]
+        table.add_row("predicted parts", *sums, _ratio(both))
+    known = text.duration(_total(rows, "predicted")) if len(both) == len(rows) else text.MISSING
+    ratio = _ratio(rows) if len(both) == len(rows) else text.MISSING
+    table.add_row("all", known, text.duration(_total(rows, "true")), ratio, style="bold")
     return section(title, table, remark)
 
 

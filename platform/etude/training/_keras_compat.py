@@ -51,6 +51,33 @@ def compile_arguments(model: Any) -> dict[str, Any]:
     return dict(model._compile_config.config)
 
 
+def copy_metric(metric: keras.metrics.Metric) -> keras.metrics.Metric:
+    """A metric of the same kind, with a state of its own.
+
+    `from_config` does not find a function that a `MeanMetricWrapper` holds, unless it was
+    registered for saving; the wrapper keeps it under private names.
+    """
+    if type(metric) is keras.metrics.MeanMetricWrapper:
+        return keras.metrics.MeanMetricWrapper(
+            metric._fn, name=metric.name, dtype=metric.dtype, **metric._fn_kwargs
+        )
+    return type(metric).from_config(metric.get_config())
+
+
+def producing_node(tensor: Any) -> tuple[Any, Any]:
+    """The operation that gives a symbolic tensor, and the node (its call) that does.
+
+    No public name leads from a tensor to where it comes from.
+    """
+    history = tensor._keras_history
+    return history.operation, history.operation._inbound_nodes[history.node_index]
+
+
+def first_node(operation: Any) -> Any:
+    """The node of an operation's first call, with its arguments."""
+    return operation._inbound_nodes[0]
+
+
 def distribute_strategy(model: Any) -> Any | None:
     """The strategy under which a model was made, if any."""
     return getattr(model, "_distribute_strategy", None)

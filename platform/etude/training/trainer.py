@@ -12,12 +12,11 @@ import keras
 from keras import ops
 
 from etude.data.resident import Resident, as_input, gather, sample_spec
-from etude.errors import ModelError, RecipeError
+from etude.errors import ModelError
 from etude.optim import _registry as optimizers
 from etude.optim import momentum as momentum_of
-from etude.optim.schedules import SCHEDULES
 from etude.recipe import Recipe
-from etude.training import _keras_compat, gradients
+from etude.training import _keras_compat, checks, gradients
 from etude.training.averaging import Average
 from etude.training.backends import tensorflow as backend
 from etude.training.controls import Controls
@@ -25,11 +24,6 @@ from etude.training.step import Batch, stages
 
 if TYPE_CHECKING:
     from etude.tasks._base import Task
-
-_REFUSED = (
-    "train_step", "test_step", "predict_step", "compute_metrics", "make_train_function",
-    "make_test_function", "make_predict_function",
-)  # fmt: skip
 
 
 class Trainer(keras.Model):
@@ -70,8 +64,8 @@ class Trainer(keras.Model):
         seed: int = 0,
     ) -> None:
         recipe = recipe or Recipe()
-        _check_model(model)
-        _check_recipe(recipe)
+        checks.check_model(model)
+        checks.check_recipe(recipe)
         super().__init__(name=f"trainer_of_{model.name}", dtype=model.dtype_policy)
         self.model = model
         self.recipe = recipe
@@ -188,15 +182,15 @@ class Trainer(keras.Model):
                 momentum_of.check_movable(optimizer)
             super().compile(
                 optimizer,
-                metrics=_copies(metrics),
-                weighted_metrics=_copies(weighted_metrics),
+                metrics=checks.copies(metrics),
+                weighted_metrics=checks.copies(weighted_metrics),
                 auto_scale_loss=auto_scale_loss,
                 **options,
             )
             self.model.compile(
                 self.optimizer,
-                metrics=_copies(metrics),
-                weighted_metrics=_copies(weighted_metrics),
+                metrics=checks.copies(metrics),
+                weighted_metrics=checks.copies(weighted_metrics),
                 auto_scale_loss=False,
                 **options,
             )
@@ -222,7 +216,7 @@ class Trainer(keras.Model):
             size = options.get("validation_batch_size") or batch_size or own
             options["validation_data"] = validation.in_order(size)
         if isinstance(x, Resident):
-            _refuse_with_resident(options)
+            checks.refuse_with_resident(options)
             size = batch_size or own
             steps = options.setdefault("steps_per_epoch", math.ceil(len(x) / size))
             start = options.get("initial_epoch", 0) * steps
@@ -468,60 +462,3 @@ class Trainer(keras.Model):
 
 def _inputs(x: Any) -> Any:
     return as_input(x) if hasattr(x, "dtype") else x
-
-
-def _copies(metrics: Any) -> Any:
-    """Metrics for another model: the same, with their own state."""
-
-    def copy(metric: Any) -> Any:
-        if isinstance(metric, keras.metrics.Metric):
-            return type(metric).from_config(metric.get_config())
-        return metric
-
-    if isinstance(metrics, list | tuple):
-        return [_copies(m) for m in metrics]
-    if isinstance(metrics, dict):
-        return {name: _copies(m) for name, m in metrics.items()}
-    return copy(metrics)
-
-
-def _check_model(model: Any) -> None:
-    if not isinstance(model, keras.Model):
-        raise ModelError(
-            "The Trainer needs a Keras model.",
-            required="a keras.Model instance",
-            received=f"{type(model).__module__}.{type(model).__name__}",
-            advice="pass the model itself; load a file by `keras.models.load_model`",
-        )
-    own = [n for n in _REFUSED if getattr(type(model), n) is not getattr(keras.Model, n)]
-    if own:
-        raise ModelError(
-            f"{type(model).__name__} brings its own {', '.join(own)}.",
-            required="a model whose training is Keras' own: Étude's step takes its place",
-            received=f"a model that overrides {', '.join(own)}",
-            advice="move what it does into `call`, `compute_loss` (which is honoured), a "
-            "compiled loss or a callback; or train it with its own `fit`",
-        )
-
-
-def _check_recipe(recipe: Recipe) -> None:
-    optimizers.check_name(recipe.optimization.optimizer)
-    if recipe.optimization.schedule not in SCHEDULES:
-        raise RecipeError(
-            f"The recipe's schedule {recipe.optimization.schedule!r} is not known.",
-            required=f"one of {list(SCHEDULES)}",
-            received=repr(recipe.optimization.schedule),
-            advice="mend the name",
-        )
-
-
-def _refuse_with_resident(options: Mapping[str, Any]) -> None:
-    for name in ("class_weight", "sample_weight", "validation_split"):
-        if options.get(name):
-            raise ModelError(
-                f"`{name}` does not go with resident data.",
-                required=f"`fit` without {name}",
-                received=f"{name}={options[name]!r}"[:80],
-                advice="put sample weights into the Resident's arrays, class weights into "
-                "`Trainer(class_weights=...)`, and give validation data",
-            )

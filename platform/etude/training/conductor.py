@@ -1,0 +1,208 @@
+"""The callback that leads Keras' loop through the segments and stored points of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from etude.optim._registry import has_free_rate
+from etude.training import _keras_compat, snapshot
+from etude.training.early_stopping import CRITERIA
+from etude.training.progress import FINISHED, STOPPED_BY_CALLBACK, STOPPED_EARLY
+from etude.training.values import host
+
+if TYPE_CHECKING:
+    from etude.training.run import Run
+
+# Active seconds between two stored states, at least.
+STORE_SECONDS = 20.0
+# A stored point takes at most a fiftieth of the time between two of them.
+STORE_SHARE = 50.0
+# The last stretch is planned again at half, quarter, … of what is left, down to this share.
+FINEST = 0.01
+# Executions between two looks at the count of bad losses, which waits for the device.
+LOOK_EVERY = 20
+# Fewer steps than these say little about the pace.
+PACE_STEPS = 10
+
+
+class NotFiniteError(Exception):
+    """The loss turned NaN or infinite."""
+
+
+class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
+    """Leads Keras' loop through the segments of a run."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+        self.execution = 0
+        self._mark_point()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Restores what is pending, and sets how long the segment is."""
+        run, progress = self.run, self.run.progress
+        run.restore_pending()
+        if progress.step >= progress.target:
+            progress.target = progress.next_target()
+        trainer = run.studio.trainer
+        _keras_compat.set_epoch_length(trainer.epoch_iterator, progress.target - progress.step)
+        if progress.is_last or (progress.segment + 1) % progress.schedule.evaluate_every == 0:
+            run.evaluated.append(epoch + 1)
+        self._follow_rate()
+        self._mark_point()
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Counts, looks for bad losses, and keeps a point when one is due."""
+        run, progress = self.run, self.run.progress
+        progress.step += run.studio.recipe.compute.steps_per_execution
+        self.execution += 1
+        if run.listener is not None:
+            run.listener(progress.step, logs or {})
+        if self.execution % LOOK_EVERY == 0:
+            self._check_finite()
+        if progress.step < progress.target and self._is_due():
+            self._point()
+            if progress.step >= progress.schedule.total_steps:
+                self.model.stop_training = True
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Ends timing training."""
+        self._close_training()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Takes the cost of an evaluation over."""
+        run = self.run
+        seconds = run.budget.clock() - self.opened
+        run.progress.seconds["evaluation"] += seconds
+        run.costs = dataclasses.replace(run.costs, evaluation=seconds)
+        self._open()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Keeps history and best weights, plans again, and ends the run when it is over."""
+        run, progress = self.run, self.run.progress
+        self._check_finite()
+        if not self.model.stop_training and progress.step != progress.target:
+            raise RuntimeError(
+                f"Keras ended a segment at step {progress.step}, not at {progress.target}."
+            )
+        rate = run.studio.trainer.optimizer.learning_rate
+        values = {k: float(v) for k, v in (logs or {}).items()}
+        progress.note(
+            {
+                "epoch": progress.step / progress.schedule.steps_per_epoch,
+                "learning_rate": float(host(rate)),
+                **values,
+            }
+        )
+        progress.segment += 1
+        self._follow_rate()
+        stopped_by_user = self.model.stop_training and progress.step < progress.target
+        stopped_by_user |= self.model.stop_training and not progress.is_last
+        early = self._judge(values)
+        self._point()
+        if progress.step >= progress.schedule.total_steps:
+            progress.reason = FINISHED
+        elif early:
+            progress.reason = STOPPED_EARLY
+        elif stopped_by_user:
+            progress.reason = STOPPED_BY_CALLBACK
+        if progress.reason:
+            self.model.stop_training = True
+            run.store_point()
+
+    def _judge(self, values: Mapping[str, float]) -> bool:
+        """Keeps the best weights; says whether to stop early."""
+        run, progress, problem = self.run, self.run.progress, self.run.studio.problem
+        settings = run.studio.recipe.regularization
+        value = values.get(problem.monitor)
+        if value is None or not math.isfinite(value):
+            return False
+        better = progress.best is None or (
+            value > progress.best[0] if problem.mode == "max" else value < progress.best[0]
+        )
+        if better:
+            progress.best = (value, progress.step)
+            with run.studio.trainer.averaged():
+                run.best_weights = snapshot.capture(run.studio.trainer, ["model"])
+        # Prechelt's criteria want an error: a share of 1 missed where more is better.
+        progress.errors.append(1.0 - value if problem.mode == "max" else value)
+        progress.losses.append(values.get("loss", math.nan))
+        criterion = CRITERIA.get(settings.early_stopping)
+        if criterion is None:
+            return False
+        return criterion(progress.errors, progress.losses, settings.early_stopping_threshold)
+
+    def _follow_rate(self) -> None:
+        """Lets a callback that changed the optimizer's rate change the schedule's peak."""
+        trainer = self.run.studio.trainer
+        controls = trainer.controls
+        assert controls is not None
+        if not has_free_rate(trainer.optimizer) or self.run.progress.step == 0:
+            return
+        set_by_step = float(host(controls.latest))
+        now = float(host(trainer.optimizer.learning_rate))
+        if set_by_step > 0.0 and abs(now / set_by_step - 1.0) > 1e-6:
+            controls.peak.assign(controls.peak.value * (now / set_by_step))
+            controls.latest.assign(now)
+            self.run.progress.events.append(
+                f"A callback changed the learning rate by a factor of {now / set_by_step:.3g} at "
+                f"step {self.run.progress.step:,}; the rest of the schedule follows."
+            )
+
+    def _check_finite(self) -> None:
+        controls = self.run.studio.trainer.controls
+        if controls is not None and int(host(controls.bad)) > 0:
+            raise NotFiniteError
+
+    # -- Points --------------------------------------------------------------------------
+
+    def _point(self) -> None:
+        self._check_finite()
+        self._close_training()
+        run = self.run
+        run.plan_again()
+        run.store_point()
+        self._mark_point()
+
+    def _mark_point(self) -> None:
+        self._open()
+        progress = self.run.progress
+        self.point_time = self.opened
+        self.pace_seconds, self.pace_step = 0.0, progress.step
+        left = progress.schedule.total_steps - progress.step
+        self.next_point = progress.step + max(1, left // 2)
+
+    def _is_due(self) -> bool:
+        run, progress = self.run, self.run.progress
+        waited = run.budget.clock() - self.point_time
+        if waited >= max(STORE_SECONDS, STORE_SHARE * run.costs.snapshot):
+            return True
+        total = progress.schedule.total_steps
+        fine = total - progress.step > FINEST * total
+        return (
+            run.budget.seconds is not None
+            and progress.is_last
+            and fine
+            and progress.step >= self.next_point
+        )
+
+    def _open(self) -> None:
+        """Begins to time training."""
+        self.opened = self.run.budget.clock()
+        self.opened_step = self.run.progress.step
+
+    def _close_training(self) -> None:
+        """Ends timing training, and takes the pace over into the costs."""
+        run = self.run
+        seconds = run.budget.clock() - self.opened
+        run.progress.seconds["training"] += seconds
+        self.pace_seconds += seconds
+        steps = run.progress.step - self.pace_step
+        if steps >= PACE_STEPS:
+            run.costs = dataclasses.replace(run.costs, step=self.pace_seconds / steps)
+        self._open()

@@ -1,0 +1,85 @@
+"""Saved models load in a fresh process, with Étude imported before Keras or after."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from etude.tasks import choose
+from etude.tasks._base import Evidence
+
+SET = """
+import numpy as np
+rng = np.random.default_rng(0)
+x = rng.integers(0, 256, (6, 8, 8, 1)).astype("uint8")
+y = rng.integers(0, 2, (6, 8, 8)).astype("uint8")
+y[:, :2] = 7
+"""
+
+LOAD = """
+model = keras.saving.load_model(sys.argv[1])
+print(json.dumps(model.evaluate(x, y, verbose=0, return_dict=True)))
+"""
+
+BEFORE = "import sys, json, etude\nassert 'keras' not in sys.modules\nimport keras\n" + SET + LOAD
+
+# Only asking whether Keras is there must not use up what waits for it.
+ASKED = "import importlib.util, etude\nassert importlib.util.find_spec('keras')\n" + BEFORE
+
+AFTER = (
+    """
+import sys, json, keras
+try:
+    keras.saving.load_model(sys.argv[1])
+except TypeError as error:
+    assert "Masked" in str(error)
+else:
+    raise AssertionError("the control must fail: nobody told Keras of the class")
+plain = keras.saving.load_model(sys.argv[1], compile=False)
+assert not plain.compiled and plain.output_shape == (None, 8, 8, 1)
+import etude
+"""
+    + SET
+    + LOAD
+)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A segmentation model with Étude's loss and metrics, and what it evaluates to."""
+    names = {}
+    exec(SET, names)
+    evidence = Evidence(
+        label_shape=(8, 8),
+        label_dtype="uint8",
+        labels=names["y"],
+        output_shape=(8, 8, 1),
+        logits=True,
+        image_shape=(8, 8, 1),
+        ignore=7,
+    )
+    task = choose(evidence, "semantic_segmentation")
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(1, 3, padding="same")]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
+    model.compile("adam", task.loss(), metrics=task.metrics())
+    figures = model.evaluate(names["x"], names["y"], verbose=0, return_dict=True)
+    assert np.isfinite(list(figures.values())).all() and len(figures) == 3
+    path = tmp_path_factory.mktemp("saved") / "model.keras"
+    model.save(path)
+    return path, figures
+
+
+@pytest.mark.parametrize("code", [BEFORE, ASKED, AFTER], ids=["before", "asked", "after"])
+def test_a_fresh_process_loads_and_evaluates_alike(saved, code) -> None:
+    path, figures = saved
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == pytest.approx(figures, rel=1e-6)
