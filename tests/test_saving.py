@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import keras
 import numpy as np
@@ -52,7 +53,7 @@ import etude
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A segmentation model with Étude's loss and metrics, and what it evaluates to."""
-    names = {}
+    names: dict[str, Any] = {}
     exec(SET, names)
     evidence = Evidence(
         label_shape=(8, 8),

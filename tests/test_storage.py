@@ -144,3 +144,15 @@ def test_reading_what_is_not_there_or_not_json(tmp_path: Path, content: str | No
         path.write_text(content)
     with pytest.raises(RunError, match=r"report\.json is not"):
         storage.read_json(path)
+
+
+def test_a_folder_that_is_a_file_or_holds_other_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(RunError, match="cannot be read"):
+        storage.read_json(tmp_path / "file" / "report.json")
+    (tmp_path / "report.json").mkdir()
+    with pytest.raises(RunError, match="cannot be read"):
+        storage.read_json(tmp_path / "report.json")
+    (tmp_path / "latin.json").write_bytes("Étude".encode("latin-1"))
+    with pytest.raises(RunError, match="is not JSON"):
+        storage.read_json(tmp_path / "latin.json")

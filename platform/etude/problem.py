@@ -278,6 +278,10 @@ def _hold_out(parts: dict[str, Set], task: Task, seed: int, fraction: float, bud
         parts[name] = Set(source, arrays, whole.scan)
     how = "one of every so many" if strata is None else f"stratified, with seed {seed}"
     count = "some" if held.size is None else f"{held.size} of {whole.source.size}"
+    if held.size is not None and whole.source.size is not None:
+        asked = round(fraction * whole.source.size)
+        if strata is not None and held.size > max(asked + 1, 1.1 * asked):
+            how += f"; more than the {asked} asked for, so that both parts have every class"
     return (
         f"No validation data were given: {count} training samples are held out ({how}) and not "
         f"trained on."

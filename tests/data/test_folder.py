@@ -73,7 +73,12 @@ def test_files_are_decoded_once(pictures, monkeypatch):
 
     counted = []
     original = decode.decoded
-    monkeypatch.setattr(decode, "decoded", lambda c: counted.append(1) or original(c))
+
+    def counting(content):
+        counted.append(1)
+        return original(content)
+
+    monkeypatch.setattr(decode, "decoded", counting)
     source = open_source(pictures)
     assert source.arrays(2**20) is source.arrays(2**20) and len(counted) == 11
 

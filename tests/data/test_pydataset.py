@@ -71,8 +71,9 @@ def test_endless():
 
 
 def test_an_odd_batch_is_named(numbered):
-    source = open_source(Batches(*numbered, 7, spoilt=4))
+    x, y = numbered
+    source = open_source(Batches(x, y, 7, spoilt=4))
     with pytest.raises(DataError, match="Batch 4 of train is unlike batch 0"):
         source.arrays(2**20)
     with pytest.raises(DataError, match="is empty"):
-        open_source(Batches(numbered[0][:0], numbered[1], 7))
+        open_source(Batches(x[:0], y, 7))

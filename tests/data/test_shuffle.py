@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from etude.data import id_stream, ids_in_order, permutation
+from etude.errors import DataError
 
 N = 1000
 EPOCHS = 200
@@ -19,6 +20,13 @@ def orders():
 
 def take(dataset, steps):
     return [batch.numpy() for batch in dataset.take(steps)]
+
+
+@pytest.mark.parametrize("seed", ["a", 1.5, None, True])
+def test_a_seed_that_is_no_integer_is_refused(seed):
+    with pytest.raises(DataError, match="The seed is not a whole number"):
+        permutation(N, seed, 0)
+    assert permutation(N, np.int32(5), 3).tolist() == permutation(N, 5, 3).tolist()
 
 
 def test_every_epoch_is_a_permutation_of_its_own(orders):

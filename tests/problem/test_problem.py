@@ -68,6 +68,15 @@ def test_validation_is_held_out_by_class():
     assert other.fingerprint() != problem.fingerprint()
 
 
+def test_more_is_held_out_than_asked_where_classes_are_small_and_said():
+    x, y = images(), np.arange(N) % 20  # three of each: one at least is held out
+    problem = Problem.inspect(classifier(20), (x, y), validation_split=0.1)
+    assert problem.validation.size == 20
+    assert said(problem, "20 of 60 training samples") and said(problem, "more than the 6 asked for")
+    problem = Problem.inspect(classifier(20), (x, y), validation_split=1 / 3)
+    assert problem.validation.size == 20 and not said(problem, "asked for")
+
+
 def test_imbalance_is_said_with_counts():
     y = np.repeat([0, 1, 2], [40, 15, 5])
     problem = Problem.inspect(classifier(), (images(), y))
@@ -140,6 +149,57 @@ def test_a_class_that_falls_out_of_train_is_said():
         assert bool(said(problem, "no training sample of class")) == (min(counts) == 0)
         lost.append(min(counts) == 0)
     assert any(lost) or y[:, 2].sum() == 1  # a class of one sample stays in training
+
+
+def test_classes_that_train_lacks_are_said_where_samples_have_several():
+    several = np.eye(3, dtype=np.uint8)[Y] | np.eye(3, dtype=np.uint8)[0]
+    train = several.copy()
+    train[:, 2] = 0
+    problem = Problem.inspect(
+        classifier(3, "sigmoid"), (images(), train), (images(20, 1), several[:20])
+    )
+    assert problem.task.name == "multi_label"
+    assert said(problem, "Classes 2 of validation never occur in train")
+    with pytest.raises(EtudeError, match="A class of the validation data never occurs in train"):
+        Problem.inspect(classifier(), (images(), Y % 2), (images(20, 1), Y[:20]))
+
+
+def test_streams_are_counted_by_the_look_at_them():
+    """One full pass is enough: the sizes are known, and said, without another."""
+    import tensorflow as tf
+
+    read = []
+
+    def numbered():
+        for i in range(N):
+            read.append(i)
+            yield images(1, i)[0], Y[i]
+
+    spec = (tf.TensorSpec((8, 8, 1), tf.uint8), tf.TensorSpec((), tf.int64))
+    data = tf.data.Dataset.from_generator(numbered, output_signature=spec)
+    problem = Problem.inspect(classifier(), data, memory_budget=500, validation_split=0.25)
+    assert problem.facts["sizes"] == {"train": 45, "validation": 15}
+    assert said(problem, "15 of 60 training samples are held out")
+    passes = len(read)
+    assert problem.train.count() == 45 and len(read) == passes
+    assert sum(len(y) for _, y in problem.train.in_order(8)) == 45
+
+
+def test_own_metric_functions_are_copied():
+    def hits(y_true, y_pred):
+        return keras.ops.equal(y_true, keras.ops.argmax(y_pred, -1))
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    wrapped = keras.metrics.MeanMetricWrapper(hits, name="wrapped")
+    model = classifier(optimizer="sgd", loss=loss, metrics=[hits, wrapped])
+    problem = Problem.inspect(model, (images(), Y))
+    fresh = problem.metrics()
+    assert [metric.name for metric in fresh] == ["hits", "wrapped"]
+    scores = np.eye(3)[[0, 1, 1, 1]]
+    for metric in fresh:
+        metric.update_state(np.array([0, 1, 2, 0]), scores)
+        assert float(metric.result()) == 0.5
+    assert float(wrapped.result()) == 0.0
 
 
 def test_frozen_layers_are_said():

@@ -196,12 +196,32 @@ def test_files(tmp_path: Path) -> None:
     assert Recipe.load(tmp_path / "new/recipe.yaml") == RECIPE
 
 
+def test_a_model_with_functions_unknown_to_keras_says_how_to_load_it(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+
+    def own_loss(y_true: Any, y_pred: Any) -> Any:
+        return keras.ops.mean(y_pred, axis=-1)
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", own_loss)
+    a_report(model=model).save(tmp_path)
+    with pytest.raises(RunError, match="own_loss") as caught:
+        Report.load(tmp_path, with_model=True)
+    assert "compile=False" in str(caught.value)
+    plain = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    assert plain.output_shape == (None, 1)
+    with keras.saving.custom_object_scope({"own_loss": own_loss}):
+        assert Report.load(tmp_path, with_model=True).model.loss is own_loss
+
+
 def test_a_model_that_keras_cannot_serialize_is_stored_as_weights_and_said(tmp_path: Path) -> None:
     a_report(model=FakeModel()).save(tmp_path)
     a_report(model=FakeModel(serializable=False)).save(tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["model.weights.h5", "recipe.yaml", "report.json"]
-    assert Report.load(tmp_path).events[-1].endswith(
-        "Object Net was created with arguments. More text."
+    assert (
+        Report.load(tmp_path)
+        .events[-1]
+        .endswith("Object Net was created with arguments. More text.")
     )
     with pytest.raises(RunError, match="load_weights"):
         Report.load(tmp_path, with_model=True)
@@ -268,3 +288,26 @@ def test_names_that_look_like_markup_are_printed_as_they_are() -> None:
 
 def test_labels_cover_the_prefixes() -> None:
     assert list(tables.LABELS) == ["", "val_", "test_"]
+
+
+def test_evidence_of_several_trials_is_drawn_trial_by_trial() -> None:
+    found: dict[str, Any] = {
+        "rate": 0.25,
+        "why": "said elsewhere",
+        "extend": "",
+        "divergence": None,
+    }
+    trial: dict[str, Any] = {
+        "rates": [1.0, 2.0, 4.0, 8.0, 16.0],
+        "losses": [5.0, 1.0, 3.0, 2.0, 4.0],
+    }
+    trials = [{**trial, "found": found}, {**trial, "found": {**found, "rate": 0.5}}]
+    for count in (1, 2):
+        finding = dataclasses.replace(FINDING, evidence={"tests": trials[:count]})
+        page = printed(a_report(findings=(finding,)))
+        for index, rate in list(enumerate(("0.25", "0.5"), 1))[:count]:
+            title = f"test {index}: " if count > 1 else ""
+            assert any(f"{title}rate {rate}" in row[-1] for row in rows(page) if row)
+            assert f"{title}rates 1 to 16" in page
+            assert f"{title}losses █▁▅▃▆ 1 to 5" in page
+    assert "said elsewhere" not in page and "extend" not in page and "divergence" not in page

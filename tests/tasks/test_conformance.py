@@ -180,7 +180,7 @@ def test_counts_and_strata(case):
         expected = targets.sum(0)
     else:
         ones = targets[valid].sum()
-        expected = [targets[valid].size - ones, ones]
+        expected = np.array([targets[valid].size - ones, ones])
     assert counts.dtype == np.int64
     np.testing.assert_array_equal(counts, expected)
     strata = task.strata(case.labels)

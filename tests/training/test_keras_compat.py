@@ -187,7 +187,7 @@ def test_symbolic_build_needs_no_data() -> None:
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     with strategy.scope():
         model = compiled(Plain())
-    drawn = []
+    drawn: list[int] = []
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
     data = data.map(lambda x, y: (tf.numpy_function(drawn.append, [1], []), (x, y))[1])
     compat.symbolic_build(model, data.element_spec)
@@ -217,7 +217,7 @@ def test_element_spec_and_set_epoch_length() -> None:
     trainer = Trainer(compiled(sequential()))
     data = tf.data.Dataset.from_tensor_slices((X, Y)).repeat().batch(8)
     watch = Watch(trainer, [2, 5, 1])
-    trainer.fit(data, epochs=3, steps_per_epoch=4, verbose=0, callbacks=[watch])
+    trainer.fit(data, epochs=3, steps_per_epoch=4, verbose=0, shuffle=False, callbacks=[watch])
     assert watch.steps == [2, 5, 1]
     assert int(trainer.optimizer.iterations) == 8
     assert all(spec == data.element_spec for spec in watch.specs)
@@ -235,20 +235,14 @@ def draws():
     ]
 
 
-@pytest.mark.parametrize("seeded", [True, False])
-def test_random_state_gives_every_generator_back(seeded) -> None:
-    if seeded:
-        keras.utils.set_random_seed(7)
-        draws()
+def test_random_state_gives_every_generator_back() -> None:
+    keras.utils.set_random_seed(7)
+    draws()
     state = compat.random_state()
     first = draws()
-    assert draws() != first
+    assert all(a != b for a, b in zip(first, draws(), strict=True))
     compat.set_random_state(state)
-    again = draws()
-    # Unseeded, TensorFlow's eager random ops draw from the system: nothing can bring them back.
-    skipped = set() if seeded else {4}
-    for index, (a, b) in enumerate(zip(first, again, strict=True)):
-        assert a == b or index in skipped, index
+    assert draws() == first
 
 
 def test_global_seed_is_what_unseeded_layers_draw_from() -> None:

@@ -10,10 +10,13 @@ two epochs, so every batch is full, every sample is seen equally often and a pos
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from etude.errors import DataError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -23,8 +26,19 @@ _GRAPH_SEED = 20_250_101
 
 
 def seed_number(seed: int) -> int:
-    """`seed` as a non-negative 63-bit number, which TensorFlow and NumPy both take."""
-    return int(seed) & _SEED_MASK
+    """`seed` as a non-negative 63-bit number, which TensorFlow and NumPy both take.
+
+    Raises:
+        DataError: It is no integer.
+    """
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise DataError(
+            "The seed is not a whole number.",
+            required="an integer, for example seed=0",
+            received=repr(seed),
+            advice="mend `seed`",
+        )
+    return operator.index(seed) & _SEED_MASK
 
 
 def _permuted(n: int, seed: int, epoch: Any) -> Any:

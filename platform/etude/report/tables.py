@@ -235,15 +235,36 @@ def _cost(item: Finding) -> str:
 
 
 def _evidence(evidence: Mapping[str, Any], plain_blocks: bool) -> Iterable[Text]:
-    """Numbers in one row, then a row for each axis and each curve."""
-    numbers = {name: item for name, item in evidence.items() if not text.is_curve(item)}
-    if numbers:
-        yield Text(text.value(numbers))
+    """Numbers in one row, then a row for each axis and each curve; trial by trial."""
+    for title, leaves in _trials(evidence):
+        numbers = {name: item for name, item in leaves.items() if not text.is_curve(item)}
+        if numbers:
+            yield Text.assemble((title, "dim"), text.value(numbers))
+        for name, item in leaves.items():
+            if name in numbers:
+                continue
+            known = [x for x in item if x is not None and math.isfinite(x)]
+            bounds = f"{text.number(min(known))} to {text.number(max(known))}"
+            # An axis has no shape to look at, only ends.
+            drawn = "" if text.is_axis(item) else text.curve(item, ascii_only=plain_blocks) + " "
+            yield Text.assemble((f"{title}{text.words(name)} ", "dim"), drawn, (bounds, "dim"))
+
+
+def _trials(evidence: Mapping[str, Any], title: str = "") -> Iterable[tuple[str, dict[str, Any]]]:
+    """Evidence without nesting: what belongs to the whole, then each list's mappings in turn."""
+    leaves: dict[str, Any] = {}
+    trials: list[tuple[str, Mapping[str, Any]]] = []
     for name, item in evidence.items():
-        if name in numbers:
-            continue
-        known = [x for x in item if x is not None and math.isfinite(x)]
-        bounds = f"{text.number(min(known))} to {text.number(max(known))}"
-        # An axis has no shape to look at, only ends.
-        drawn = "" if text.is_axis(item) else text.curve(item, ascii_only=plain_blocks) + " "
-        yield Text.assemble((f"{text.words(name)} ", "dim"), drawn, (bounds, "dim"))
+        if isinstance(item, Mapping):
+            for _, inner in _trials(item):
+                leaves |= inner
+        elif isinstance(item, Sequence) and item and all(isinstance(x, Mapping) for x in item):
+            each = text.words(name).removesuffix("s")
+            many = len(item) > 1
+            trials += [(f"{each} {i}: " if many else "", x) for i, x in enumerate(item, 1)]
+        elif item is not None and item != "" and name != "why":  # the finding says why
+            leaves[name] = item
+    if leaves:
+        yield title, leaves
+    for name, trial in trials:
+        yield from _trials(trial, title + name)

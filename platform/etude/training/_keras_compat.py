@@ -175,7 +175,10 @@ def set_random_state(state: RandomState) -> None:
     else:
         if eager._rng is None:
             eager._rng = random.Random()
-        eager._rng.setstate(state.eager_rng)
+        if eager._rng.getstate() != state.eager_rng:
+            eager._rng.setstate(state.eager_rng)
+            # Kernels that were made since with the seeds to come would go on counting.
+            eager.clear_kernel_cache()
 
 
 def global_seed() -> np.ndarray[Any, Any]:
