@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# Above this load at its start a timed run is put off, and thrown away in the end.
+# Above this load by others at its start a timed run is put off.
 IDLE = 0.3
 
 # Two-sided 97.5 % points of Student's t for 1 to 30 degrees of freedom.
@@ -34,10 +35,27 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
+def others_load(seconds: float = 2.0) -> float:
+    """Cores that other processes keep busy, measured while this one sleeps.
+
+    The load average would count what this process itself did a minute ago.
+    """
+    before = _busy_seconds()
+    time.sleep(seconds)
+    return (_busy_seconds() - before) / seconds
+
+
+def _busy_seconds() -> float:
+    """Core-seconds that were not idle since the machine started."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:]
+    ticks = [int(field) for field in fields]
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+
+
 def wait_until_idle(seconds: float = 300.0) -> float:
-    """Waits for a load average below `IDLE`; returns the load it found."""
+    """Waits until others keep less than `IDLE` cores busy; returns the load it found."""
     end = time.monotonic() + seconds
-    while (load := os.getloadavg()[0]) > IDLE and time.monotonic() < end:
+    while (load := others_load()) > IDLE and time.monotonic() < end:
         time.sleep(2.0)
     return load
 
