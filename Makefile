@@ -13,7 +13,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 .PHONY: quickstart test slow lint clean print-python
 
 quickstart: $(STAMP)
-	$(BIN)/python -m etude fit --data=fashion_mnist --model=resnet9 --width=16 \
+	$(BIN)/python -m etude fit --data=fashion_mnist --model=resnet9 --width=8 \
 		--time_budget=75s --baseline
 
 test: $(STAMP)

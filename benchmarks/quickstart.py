@@ -1,8 +1,8 @@
 """Étude against plain Keras in the same wall-clock, paired seeds, on the packaged images.
 
 Per seed, one after the other and from the same initial weights: `etude.fit` with a time
-budget, then `model.fit` with Adam and Keras' defaults for exactly as long as that took, and
-once more with Étude's batch size. The test set is evaluated once per arm.
+budget, then `model.fit` with Adam and Keras' defaults for exactly as long as that took; with
+`--same_batch` once more with Étude's batch size. The test set is evaluated once per arm.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import keras  # isort: skip
 import numpy as np
 
 import etude
-from etude._baseline import plain_fit
+from etude._baseline import BATCH_SIZE, plain_fit
 from etude._command_data import Sets
 from etude.data import fashion_mnist, open_source
 
@@ -26,7 +26,8 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--seeds", type=int, default=5)
     made.add_argument("--seconds", type=float, default=75.0)
-    made.add_argument("--width", type=int, default=16)
+    made.add_argument("--width", type=int, default=8)
+    made.add_argument("--same_batch", action="store_true", help="a third arm: Étude's batch size")
     options = made.parse_args()
     if options.quick:
         options.seeds, options.seconds, options.width = 2, 20.0, 4
@@ -45,7 +46,8 @@ def main() -> None:
         row = {"etude": report.outcome["test_accuracy"], "seconds": seconds, "load": load}
         row["rate"] = report.recipe.optimization.learning_rate or float("nan")
         row["epochs"] = report.budget["epochs_done"]
-        for name, batch_size in (("plain", 32), ("same_batch", report.recipe.compute.batch_size)):
+        arms = {"plain": BATCH_SIZE, "same_batch": report.recipe.compute.batch_size}
+        for name, batch_size in list(arms.items())[: 1 + options.same_batch]:
             other = etude.models.build("resnet9", (28, 28, 1), 10, width=options.width)
             other.set_weights(initial)
             sets = Sets(open_source((x, y)), test=open_source((x_test, y_test), name="test"))
@@ -53,14 +55,10 @@ def main() -> None:
             row[name] = plain.outcome["test_accuracy"]
             row[f"{name}_epochs"] = plain.epochs
         rows.append(row)
-        print(
-            f"seed {seed}: {seconds:.1f} s  Étude {row['etude']:.4f} ({row['epochs']:.1f} epochs)"
-            f"  plain {row['plain']:.4f} ({row['plain_epochs']:.1f} epochs)"
-            f"  plain, same batch {row['same_batch']:.4f} ({row['same_batch_epochs']:.1f} epochs)",
-            flush=True,
-        )
+        print(f"seed {seed}: " + "  ".join(f"{k} {v:.4g}" for k, v in row.items()), flush=True)
     gains: dict[str, dict[str, Any]] = {}
-    for name in ("plain", "same_batch"):
+    names = [name for name in ("plain", "same_batch") if name in rows[0]]
+    for name in names:
         mean, half = interval([row["etude"] - row[name] for row in rows])
         gains[name] = {"mean": mean, "interval": [mean - half, mean + half]}
         print(
@@ -71,10 +69,7 @@ def main() -> None:
         n=options.seeds,
         budget=options.seconds,
         width=options.width,
-        accuracy={
-            name: float(np.mean([row[name] for row in rows]))
-            for name in ("etude", "plain", "same_batch")
-        },
+        accuracy={name: float(np.mean([row[name] for row in rows])) for name in ("etude", *names)},
         gain=gains,
         rows=rows,
         reached=gains["plain"]["mean"] > 0,

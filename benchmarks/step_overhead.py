@@ -30,10 +30,10 @@ def network(width: int) -> Any:
 def main() -> None:
     """Prints seconds per step and paired ratios."""
     made = parser(__doc__)
-    made.add_argument("--width", type=int, default=16)
+    made.add_argument("--width", type=int, default=8)
     made.add_argument("--batch_size", type=int, default=64)
     options = made.parse_args()
-    count, rounds = (640, 3) if options.quick else (3200, 12)
+    count, rounds = (640, 3) if options.quick else (1280, 12)
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (count, 32, 32, 3)).astype("uint8")
     y = rng.integers(0, 10, count)

@@ -183,19 +183,18 @@ def suggest(
 ) -> Suggestion:
     """The peak learning rate that a range test's losses speak for.
 
-    The suggestion is the rate of the lowest smoothed loss, divided by `MARGIN`. Up to the
-    minimum, a rate this high still taught more in its few steps than it disturbed; a little
-    above it, the loss of a whole run rises steeply (without batch normalization within half
-    a decade), while below it the run's final loss is flat over nearly a decade. A run also
-    holds its peak rate for longer than the test holds any. The margin keeps the suggestion
-    on that plateau: it was chosen as 2 on networks with and without batch normalization,
-    under Adam and under SGD with momentum, where 1 was up to a tenth worse than the best
-    rate. The rate of the steepest fall is told too, but as a derivative it is noisier, and
-    ten times too low for a run that ends annealed. The first tenth of the curve and all from
-    the divergence on are left out.
+    The suggestion is the rate of the lowest smoothed loss, divided by `MARGIN`. Above the
+    minimum a step disturbs more than it teaches, and the final loss of a whole run soon rises
+    steeply: without batch normalization by a third within half a decade. Below it that loss
+    is flat over most of a decade. The margin keeps the suggestion on that plateau: noise moves
+    the minimum by about a fifth of a decade. The rate of the steepest fall is told too, but
+    as a derivative it is noisier, and it is too low for a run that ends annealed. The first
+    tenth of the curve and all from the divergence on are left out.
 
-    `reliable` speaks of noise and of the range, not of the optimum: a test of so few steps
-    sees the beginning of training only.
+    Known limit: the test sees the beginning of training only, and `reliable` speaks of noise
+    and of the range, not of the optimum. Where the loss starts far above chance level, much of
+    its fall only undoes the initial outputs, small rates do that as well, and under SGD the
+    suggestion is about half a decade too low.
 
     Args:
         rates: Rates in rising order, shape `(n,)`.

@@ -17,8 +17,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from etude._saving import register_with_keras
-
 if TYPE_CHECKING:
     from etude import data as data
     from etude import errors as errors
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
     from etude.report import Plan as Plan
     from etude.report import Report as Report
     from etude.report import Tuning as Tuning
+    from etude.tasks.saving import load_model as load_model
     from etude.training.trainer import Trainer as Trainer
 
 __version__ = "0.1.0"
@@ -44,6 +43,7 @@ _HOMES = {
     "plan": "etude._fit",
     "train": "etude._fit",
     "tune": "etude._fit",
+    "load_model": "etude.tasks.saving",
     "Finding": "etude.findings",
     "Plan": "etude.report",
     "Problem": "etude.problem",
@@ -66,6 +66,7 @@ __all__ = [
     "data",
     "errors",
     "fit",
+    "load_model",
     "metalearners",
     "models",
     "plan",
@@ -86,6 +87,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-register_with_keras()

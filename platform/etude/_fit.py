@@ -10,7 +10,7 @@ from typing import Any
 from etude._session import Session
 from etude.budget import Budget, Clock, parse_bytes, parse_duration
 from etude.errors import RecipeError
-from etude.optim._registry import COMPILED, check_name
+from etude.optim._registry import COMPILED, check_name, has_free_rate
 from etude.problem import Problem
 from etude.recipe import Recipe
 from etude.report import Plan, Report, Tuning
@@ -18,6 +18,8 @@ from etude.report.progress import Progress
 
 # The largest batch that is chosen without a study, and how many steps an epoch should have.
 LARGEST_BATCH, STEPS_WANTED = 128, 100
+# Keras' callbacks that set the learning rate: beside a schedule they would compound with it.
+SCHEDULING = frozenset({"LearningRateScheduler", "ReduceLROnPlateau"})
 
 
 def fit(
@@ -107,7 +109,7 @@ def fit(
         )
         session = Session(
             problem,
-            starting_recipe(problem, stated),
+            starting_recipe(problem, stated, callbacks),
             budget=budget,
             epochs=epochs,
             seed=seed,
@@ -269,15 +271,20 @@ def plan(
         return session.plan()
 
 
-def starting_recipe(problem: Problem, stated: Recipe) -> Recipe:
+def starting_recipe(problem: Problem, stated: Recipe, callbacks: Sequence[Any] = ()) -> Recipe:
     """The recipe that studies begin with: what is stated, and sound starting choices.
 
-    A one-cycle schedule that ends with the run; the optimizer that the model was compiled
-    with, Adam without one; and a batch that gives an epoch about a hundred steps.
+    A one-cycle schedule that ends with the run, unless an optimizer or a callback brings a
+    schedule of its own; the optimizer that the model was compiled with, Adam without one;
+    and a batch that gives an epoch about a hundred steps.
     """
     optimization: dict[str, Any] = {"schedule": "one_cycle"}
-    if problem.compiled_optimizer is not None:
+    compiled = problem.compiled_optimizer
+    if compiled is not None:
         optimization["optimizer"] = COMPILED
+    own = compiled is not None and not has_free_rate(compiled)
+    if own or any(type(callback).__name__ in SCHEDULING for callback in callbacks):
+        del optimization["schedule"]
     size = None if problem.train.endless else problem.train.count()
     wanted = LARGEST_BATCH if size is None else max(1, size // STEPS_WANTED)
     batch = min(LARGEST_BATCH, max(16, 2 ** int(math.log2(wanted))))
@@ -324,7 +331,8 @@ def _stated(
         defaults, values = Recipe().values(), recipe.values()
         marked = {path for path, _ in recipe.marks}
         stated = [path for path in values if path in marked or values[path] != defaults[path]]
-        recipe = recipe.keep([*keep, *stated])
+        names = [keep] if isinstance(keep, str) else list(keep)
+        recipe = recipe.keep([*names, *stated])
     if class_weight == "balanced":
         recipe = recipe.give(sampling={"class_weight": "balanced"})
     elif isinstance(class_weight, str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,6 +80,7 @@ class Session:
             "epochs": epochs,
             "time_budget": budget.seconds,
             "seed": seed,
+            "class_weight": repr(class_weight),
         }
         self.store = None if run_dir is None else Store(run_dir)
         self.began_before = self.store is not None and self.store.begin(self.call, problem.model)
@@ -387,11 +389,7 @@ def _class_weights(
     """Weights per class, by the user's own or balanced by the counts of the training set."""
     classes = problem.task.classes()
     if isinstance(given, Mapping):
-        wrong = [
-            k
-            for k, v in given.items()
-            if not (isinstance(k, int) and 0 <= k < (classes or 0)) or not 0 <= v < math.inf
-        ]
+        wrong = [k for k, v in given.items() if not _is_weight(k, v, classes or 0)]
         if wrong:
             raise RecipeError(
                 "A class weight is not valid.",
@@ -399,7 +397,8 @@ def _class_weights(
                 received=f"{ {k: given[k] for k in wrong} }",
                 advice="mend the mapping",
             )
-        return {c: float(given.get(c, 1.0)) for c in range(classes or 0)}
+        stated = {int(k): float(v) for k, v in given.items()}
+        return {c: stated.get(c, 1.0) for c in range(classes or 0)}
     if recipe.sampling.class_weight != "balanced":
         return None
     counts = problem.facts["class_counts"]
@@ -411,6 +410,14 @@ def _class_weights(
             advice="leave `class_weight` out",
         )
     return balanced_weights(np.array(counts))
+
+
+def _is_weight(key: Any, value: Any, classes: int) -> bool:
+    """Whether it is a class' number (NumPy's too) with a finite weight of 0 or more."""
+    try:
+        return 0 <= operator.index(key) < classes and 0.0 <= float(value) < math.inf
+    except (TypeError, ValueError):
+        return False
 
 
 def _versions() -> dict[str, str]:

@@ -176,8 +176,8 @@ class Schedule:
 
 
 def schedule_epochs(epochs: float, steps_per_epoch: float, multiple: int = 1) -> Schedule:
-    """A run of so many epochs, each with an evaluation at its end."""
-    total = _multiple(epochs * steps_per_epoch, multiple)
+    """A run of at least so many epochs, each with an evaluation at its end."""
+    total = max(1, math.ceil(round(epochs * steps_per_epoch / multiple, 6))) * multiple
     return Schedule(total, max(steps_per_epoch, multiple), 1, steps_per_epoch, multiple=multiple)
 
 
@@ -211,7 +211,7 @@ def schedule_time(
             "The time budget is too short for a single training step.",
             required=f"more than {costs.finish + costs.step * multiple:.1f} s after "
             "inspection and compilation",
-            received=f"{seconds:.1f} s",
+            received=f"{max(0.0, seconds):.1f} s left of the budget by then",
             advice="give more time, a smaller model, or less validation data",
         )
     without = min(usable / costs.step, math.inf if most is None else most)

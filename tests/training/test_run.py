@@ -153,6 +153,25 @@ def test_ctrl_c_returns_the_best_so_far() -> None:
     assert value == pytest.approx(report.outcome["val_accuracy"], abs=1e-6)
 
 
+def test_an_interrupted_run_goes_on_from_the_step_it_had_reached(tmp_path: Path) -> None:
+    class Interrupt(KillAt):
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            if self._left == 0:
+                self._left = -1
+                raise KeyboardInterrupt
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self._left -= 1
+
+    want = helpers.weights(_train()[0])
+    _, report = _train(run_dir=tmp_path, callbacks=[Interrupt(5)])
+    assert report.reason == "interrupted"
+    model, report = _train(run_dir=tmp_path)
+    assert "Gone on from step 5." in report.events
+    assert report.finished
+    assert helpers.difference(helpers.weights(model), want) == 0.0
+
+
 class Poison(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
     """Makes a weight NaN at one step, or at all from there on."""
 

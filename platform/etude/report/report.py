@@ -212,10 +212,10 @@ def _load_model(folder: str | Path) -> keras.Model:
             received="no such file",
             advice=f"if {WEIGHTS} is there, build the model and call `load_weights`",
         )
-    import keras
+    from etude.tasks.saving import load_model
 
     try:
-        return keras.saving.load_model(path)
+        return load_model(path)
     except (TypeError, ValueError) as error:
         raise RunError(
             "The stored model cannot be loaded as it was compiled.",

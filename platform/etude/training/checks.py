@@ -11,6 +11,7 @@ from etude.errors import ModelError, RecipeError
 from etude.optim import _registry as optimizers
 from etude.optim.schedules import SCHEDULES
 from etude.recipe import Recipe
+from etude.training import _keras_compat
 
 _REFUSED = (
     "train_step", "test_step", "predict_step", "compute_metrics", "make_train_function",
@@ -23,7 +24,7 @@ def copies(metrics: Any) -> Any:
 
     def copy(metric: Any) -> Any:
         if isinstance(metric, keras.metrics.Metric):
-            return type(metric).from_config(metric.get_config())
+            return _keras_compat.copy_metric(metric)
         return metric
 
     if isinstance(metrics, list | tuple):

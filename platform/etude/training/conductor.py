@@ -43,6 +43,12 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         self.execution = 0
         self._mark_point()
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Tells callbacks how many segments there will be; the loop itself is open-ended."""
+        schedule = self.run.progress.schedule
+        # One mapping is shared by all callbacks.
+        self.params["epochs"] = math.ceil(schedule.total_steps / schedule.segment - 0.25)
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Restores what is pending, and sets how long the segment is."""
         run, progress = self.run, self.run.progress
@@ -142,12 +148,16 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         trainer = self.run.studio.trainer
         controls = trainer.controls
         assert controls is not None
-        if not has_free_rate(trainer.optimizer) or self.run.progress.step == 0:
+        if not has_free_rate(trainer.optimizer):
             return
-        set_by_step = float(host(controls.latest))
+        # Before the first step the rate is what the optimizer came with.
+        first = self.run.progress.step == 0
+        set_by_step = float(trainer.first_rate if first else host(controls.latest))
         now = float(host(trainer.optimizer.learning_rate))
         if set_by_step > 0.0 and abs(now / set_by_step - 1.0) > 1e-6:
-            controls.peak.assign(controls.peak.value * (now / set_by_step))
+            constant = self.run.studio.recipe.optimization.schedule == "constant"
+            peak = now if constant else float(host(controls.peak)) * (now / set_by_step)
+            controls.peak.assign(peak)
             controls.latest.assign(now)
             self.run.progress.events.append(
                 f"A callback changed the learning rate by a factor of {now / set_by_step:.3g} at "

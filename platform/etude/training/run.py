@@ -25,6 +25,7 @@ from etude.training.progress import (
 )
 from etude.training.store import Store
 from etude.training.studio import Studio
+from etude.training.values import host
 
 # How often a loss that is not finite sends the run back, each time at half the rate.
 RETRIES = 3
@@ -97,6 +98,7 @@ class Run:
             except OUT_OF_MEMORY as error:
                 self._go_back_smaller(error)
             except KeyboardInterrupt:
+                self._store_interrupted()
                 self.progress.reason = INTERRUPTED
         trainer = self.studio.trainer
         trainer.finish_average()
@@ -198,6 +200,13 @@ class Run:
         if self.slow_down:
             self.slow_down = False
             controls.peak.assign(controls.peak.value * 0.5)
+            self.store_point()
+
+    def _store_interrupted(self) -> None:
+        """Keeps what was done until an interruption, where it came between two steps."""
+        controls = self.studio.trainer.controls
+        assert controls is not None
+        if self.pending is None and int(host(controls.step)) == self.progress.step:
             self.store_point()
 
     # -- Recoveries ----------------------------------------------------------------------

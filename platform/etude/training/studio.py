@@ -201,13 +201,11 @@ class Studio:
             per_step = self._timed_steps(4)
             steps = int(min(50, max(8, limit / max(per_step, 1e-6))))
             per_step = self._timed_steps(steps)
-            whole = self._evaluation_batches()
-            part = whole if whole is None or whole <= 8 else 8
+            whole = math.ceil(self.validation.count() / self.evaluation_batch)
+            part = min(whole, 8)
             start = clock()
             self._evaluate(part)
-            evaluation = clock() - start
-            if whole is not None and part is not None and part < whole:
-                evaluation *= whole / part
+            evaluation = (clock() - start) * whole / part
         self.costs = CostModel(step=per_step, evaluation=evaluation, compile=compile_seconds)
         return self.costs
 
@@ -218,10 +216,6 @@ class Studio:
         if watch.count < 2:
             return watch.total
         return watch.total / (watch.count - 1) / self.recipe.compute.steps_per_execution
-
-    def _evaluation_batches(self) -> int | None:
-        size = self.validation.size
-        return None if size is None else math.ceil(size / self.evaluation_batch)
 
     # -- Trials --------------------------------------------------------------------------
 
@@ -265,8 +259,7 @@ class Studio:
             losses = controls.recorded(0, int(host(controls.step)))
             if score_samples:
                 batches = max(1, score_samples // self.evaluation_batch)
-                whole = self._evaluation_batches()
-                score = self._evaluate(batches if whole is None else min(batches, whole))["loss"]
+                score = self._evaluate(batches)["loss"]
         return Trial(losses, float(score), clock() - start)
 
     # -- Keras -----------------------------------------------------------------------------
@@ -289,9 +282,7 @@ class Studio:
         data = source.in_order(self.evaluation_batch)
         if batches is not None:
             data = data.take(batches)
-        if source.size is None:
-            return data
-        whole = math.ceil(source.size / self.evaluation_batch)
+        whole = math.ceil(source.count() / self.evaluation_batch)
         # Keras warns of data that run out where it does not know how many there are.
         return data.apply(
             tf.data.experimental.assert_cardinality(
@@ -299,7 +290,7 @@ class Studio:
             )
         )
 
-    def _evaluate(self, batches: int | None) -> dict[str, float]:
+    def _evaluate(self, batches: int) -> dict[str, float]:
         data = self.evaluation_data(batches=batches)
         return dict(self.trainer.evaluate(data, verbose=0, return_dict=True))
 

@@ -396,6 +396,11 @@ class Trainer(keras.Model):
             self.optimizer.learning_rate = float(self._first_rate)
 
     @property
+    def first_rate(self) -> float:
+        """The optimizer's rate when it was compiled; 0 where it has a schedule of its own."""
+        return 0.0 if self._first_rate is None else float(self._first_rate)
+
+    @property
     def average(self) -> Average | None:
         """The running average of the weights, once a fit has begun one."""
         return self._average
