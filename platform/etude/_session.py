@@ -87,6 +87,7 @@ class Session:
         self.studio = Studio(
             problem,
             recipe,
+            on_step=lambda: self.shown.advance(1),
             budget=budget,
             seed=seed,
             memory_budget=memory_budget,
@@ -169,7 +170,8 @@ class Session:
                 obstacle = learner.obstacle(self.studio, self.recipe, steps)
                 if obstacle is None:
                     expected = learner.cost(self.studio, self.recipe, steps)
-                    self.shown.phase(f"studying the {learner.name.replace('_', ' ')}")
+                    subject = f"studying the {learner.name.replace('_', ' ')}"
+                    self.shown.phase(subject, expected.steps)
                     finding = learner.learn(self.studio, self.recipe, steps)
                     finding = dataclasses.replace(
                         finding, predicted=Cost(expected.steps * self.costs.step, expected.steps)
@@ -277,11 +279,15 @@ class Session:
         return run
 
     def _run(self, schedule: Schedule, costs: CostModel, callbacks: Sequence[Any]) -> Run:
-        done = 0
+        done, total = -1, 0
 
         def listener(step: int, metrics: Mapping[str, float]) -> None:
-            nonlocal done
-            self.shown.advance(max(0, step - done), **{k: float(v) for k, v in metrics.items()})
+            nonlocal done, total
+            if run.progress.schedule.total_steps != total:
+                total = run.progress.schedule.total_steps
+                self.shown.total(total)
+            further = 1 if done < 0 else max(0, step - done)
+            self.shown.advance(further, **{k: float(v) for k, v in metrics.items()})
             done = step
 
         run = Run(
@@ -302,7 +308,8 @@ class Session:
         return run
 
     def _train(self, run: Run) -> None:
-        self.shown.phase("training", run.progress.schedule.total_steps)
+        progress = run.progress
+        self.shown.phase("training", progress.schedule.total_steps, done=progress.step)
         run.perform()
         for event in [*self.studio.events, *run.progress.events]:
             self.shown.say(event)

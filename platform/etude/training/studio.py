@@ -63,6 +63,7 @@ class Studio:
         seed: Seed of the order of samples.
         memory_budget: Bytes of data that may be resident.
         class_weights: Weight of each class, or `None`.
+        on_step: Called after every step of a trial.
     """
 
     def __init__(
@@ -74,11 +75,13 @@ class Studio:
         seed: int = 0,
         memory_budget: int = 4 * 2**30,
         class_weights: Mapping[int, float] | None = None,
+        on_step: Callable[[], None] | None = None,
     ) -> None:
         self.problem = problem
         self.budget = budget
         self.seed = seed
         self.class_weights = class_weights
+        self.on_step = on_step
         self.train = Feed(problem.train, memory_budget)
         # Evaluation reads plain batches, so that one trace serves validation and test.
         self.validation = problem.validation
@@ -254,7 +257,7 @@ class Studio:
                 controls.ramp_high.assign(ramp[1])
             if rate is not None:
                 controls.peak.assign(rate)
-            reader = _Reader(self.trainer, stop)
+            reader = _Reader(self.trainer, stop, self.on_step)
             self._fit(steps, callbacks=[reader])
             losses = controls.recorded(0, int(host(controls.step)))
             if score_samples:
@@ -325,12 +328,20 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
 class _Reader(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
     """Looks at a trial's losses now and then, and ends it when asked to."""
 
-    def __init__(self, trainer: Trainer, stop: Callable[[Sequence[float]], bool] | None) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        stop: Callable[[Sequence[float]], bool] | None,
+        on_step: Callable[[], None] | None,
+    ) -> None:
         super().__init__()
         self.trainer = trainer
         self.stop = stop
+        self.on_step = on_step
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self.on_step is not None:
+            self.on_step()
         if self.stop is None or (batch + 1) % CHUNK:
             return
         controls = self.trainer.controls
