@@ -25,6 +25,7 @@ def main() -> None:
     """Prints a line per seed, and the paired difference with its interval."""
     made = parser(__doc__)
     made.add_argument("--seeds", type=int, default=5)
+    made.add_argument("--first_seed", type=int, default=0)
     made.add_argument("--seconds", type=float, default=75.0)
     made.add_argument("--width", type=int, default=8)
     made.add_argument("--same_batch", action="store_true", help="a third arm: Étude's batch size")
@@ -33,7 +34,7 @@ def main() -> None:
         options.seeds, options.seconds, options.width = 2, 20.0, 4
     (x, y), (x_test, y_test) = fashion_mnist.load()
     rows: list[dict[str, float]] = []
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         load = wait_until_idle(120.0)
         keras.utils.set_random_seed(seed)
         model = etude.models.build("resnet9", (28, 28, 1), 10, width=options.width)

@@ -21,7 +21,7 @@ RUNS: list[tuple[str, dict[str, Any], int]] = [
     ("small_cnn", {}, 45),
     ("resnet9", {"width": 4}, 45),
     ("resnet9", {"width": 8}, 60),
-    ("resnet9", {"width": 8}, 300),
+    ("resnet9", {"width": 4}, 60),
 ]
 
 

@@ -73,8 +73,9 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
             self._check_finite()
         if progress.step < progress.target and self._is_due():
             self._point()
-            if progress.step >= progress.schedule.total_steps:
-                self.model.stop_training = True
+        if progress.step >= progress.schedule.total_steps:
+            # A plan made within the segment may end it before Keras would.
+            self.model.stop_training = True
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Ends timing training."""
