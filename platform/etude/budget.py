@@ -16,7 +16,7 @@ Clock = Callable[[], float]
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 # What the plan leaves free, so that a machine that slows down a little still ends on time.
-MARGIN = 0.02
+MARGIN = 0.03
 
 
 def parse_duration(value: str | float | int) -> float:

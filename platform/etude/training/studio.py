@@ -96,6 +96,7 @@ class Studio:
         """Makes and compiles the Trainer for a recipe."""
         problem = self.problem
         self.recipe = recipe
+        self._stream: Any = None
         self.evaluation_batch = max(1, recipe.compute.batch_size * EVALUATION_FACTOR)
         self.trainer = Trainer(
             problem.model,
@@ -269,9 +270,11 @@ class Studio:
 
     def _fit(self, steps: int, callbacks: Sequence[Any] = ()) -> None:
         multiple = self.recipe.compute.steps_per_execution
-        stream = self.train.shuffled(self.recipe.compute.batch_size, seed=self.seed)
+        if self._stream is None:
+            # Made once: TensorFlow never gives back what it traces for a pipeline.
+            self._stream = self.train.shuffled(self.recipe.compute.batch_size, seed=self.seed)
         self.trainer.fit(
-            stream,
+            self._stream,
             steps_per_epoch=math.ceil(steps / multiple) * multiple,
             epochs=1,
             verbose=0,
