@@ -203,10 +203,11 @@ class Studio:
         clock = self.budget.clock
         with isolated(self.trainer):
             per_step = self._timed_steps(4)
-            steps = int(min(50, max(8, limit / max(per_step, 1e-6))))
-            per_step = self._timed_steps(steps)
+            steps = int(min(50, limit / max(per_step, 1e-6)))
+            if steps >= 8:  # a heavy step is known well enough by then, and costs too much
+                per_step = self._timed_steps(steps)
             whole = math.ceil(self.validation.count() / self.evaluation_batch)
-            part = min(whole, 8)
+            part = min(whole, 8 if steps >= 8 else 1)
             start = clock()
             self._evaluate(part)
             evaluation = (clock() - start) * whole / part
