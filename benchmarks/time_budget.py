@@ -15,13 +15,16 @@ from etude.data import fashion_mnist
 
 # (model, options, seconds): 20 runs of three models.
 RUNS: list[tuple[str, dict[str, Any], int]] = [
-    *[("small_cnn", {}, 30)] * 8,
+    *[("small_cnn", {}, 30)] * 5,
     *[("resnet9", {"width": 4}, 30)] * 5,
     *[("resnet9", {"width": 8}, 30)] * 3,
-    ("small_cnn", {}, 45),
-    ("resnet9", {"width": 4}, 45),
-    ("resnet9", {"width": 8}, 60),
+    ("small_cnn", {}, 60),
     ("resnet9", {"width": 4}, 60),
+    ("resnet9", {"width": 8}, 60),
+    ("small_cnn", {}, 120),
+    ("resnet9", {"width": 4}, 120),
+    ("resnet9", {"width": 8}, 120),
+    ("resnet9", {"width": 8}, 300),
 ]
 
 

@@ -66,9 +66,16 @@ def test_time_is_filled_and_not_overrun() -> None:
     assert budget.schedule_time(600.0, costs, 50.0, most=100).total_steps == 100
 
 
-def test_too_little_time_is_refused() -> None:
-    with pytest.raises(BudgetError, match="single training step"):
-        budget.schedule_time(1.0, CostModel(step=2.0), 10.0)
+@pytest.mark.parametrize("seconds", [1.0, 0.0, -60.0])
+def test_too_little_time_leads_to_the_least_run(seconds: float) -> None:
+    costs = CostModel(step=2.0, evaluation=1.0, finish=3.0)
+    assert budget.schedule_time(seconds, costs, 10.0).total_steps == 1
+    assert budget.schedule_time(seconds, costs, 10.0, multiple=4).total_steps == 4
+    plan = budget.schedule_time(seconds, costs, 10.0, multiple=4, least=5)
+    assert plan.total_steps == 8
+    assert budget.replan(plan, 4, seconds, costs).total_steps == 8
+    assert budget.replan(plan, 12, seconds, costs).total_steps == 12
+    assert budget.schedule_time(seconds, costs, 10.0, least=5, most=3).total_steps == 3
 
 
 def test_planning_again_follows_the_pace() -> None:

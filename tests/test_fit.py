@@ -134,7 +134,7 @@ def test_no_epochs_are_refused(epochs: float) -> None:
 
 
 def test_too_little_time_says_what_was_left() -> None:
-    with pytest.raises(BudgetError, match="left of the budget by then"):
+    with pytest.raises(BudgetError, match="over before anything could run"):
         _fit(epochs=None, time_budget=0.01)
 
 

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 
 import etude
-from etude.budget import Budget, CostModel, Schedule, schedule_epochs, schedule_time
+from etude.budget import (
+    LEAST_SHARE,
+    Budget,
+    CostModel,
+    Schedule,
+    schedule_epochs,
+    schedule_time,
+)
 from etude.errors import BudgetError, RecipeError, RunError
 from etude.findings import Cost, Finding
 from etude.problem import Problem
@@ -66,6 +73,13 @@ class Session:
         if problem.train.endless:
             self.notes.append(
                 f"The training data are endless: {ENDLESS_EPOCH:,} steps count as an epoch."
+            )
+        if budget.remaining() <= 0:
+            raise BudgetError(
+                "The time budget was over before anything could run.",
+                required=f"more than the {budget.spent():.1f} s that the inspection took",
+                received=f"{budget.seconds} s",
+                advice="give more time",
             )
         _check_smoothing(problem, recipe)
         self.problem, self.recipe, self.budget = problem, recipe, budget
@@ -125,6 +139,7 @@ class Session:
         self.shown.phase("measuring")
         costs = self._measured()
         schedule = self._schedule(costs)
+        self._say_what_is_late(schedule, costs)
         seconds = {"inspection": self.inspected, "measuring": self.budget.spent() - self.inspected}
         for kind in META_LEARNERS.values():
             learner = kind()
@@ -244,12 +259,30 @@ class Session:
         most = None
         if self.epochs is not None:
             most = schedule_epochs(self.epochs, per_epoch, multiple).total_steps
+        least = LEAST_SHARE * (self.budget.seconds or 0.0) / costs.step
         return schedule_time(
-            self.budget.remaining(), costs, per_epoch, multiple=multiple, most=most
+            self.budget.remaining(),
+            costs,
+            per_epoch,
+            multiple=multiple,
+            most=most,
+            least=math.ceil(least),
         )
+
+    def _say_what_is_late(self, schedule: Schedule, costs: CostModel) -> None:
+        """Notes that preparation left too little of the time, where it did."""
+        need = schedule.total_steps * costs.step + costs.finish + costs.evaluation
+        late = need - self.budget.remaining()
+        if late > 0:
+            self.notes.append(
+                f"Preparation took {self.budget.spent():.0f} s of the {self.budget.seconds:.0f} s: "
+                f"only {schedule.total_steps:,} steps are trained, and the run ends about "
+                f"{math.ceil(late)} s late. Give more time."
+            )
 
     def _new_run(self, callbacks: Sequence[Any]) -> Run:
         schedule = self._schedule(self.costs)
+        self._say_what_is_late(schedule, self.costs)
         controls = self.studio.trainer.controls
         assert controls is not None
         controls.total.assign(float(schedule.total_steps))

@@ -17,6 +17,9 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 # What the plan leaves free, so that a machine that slows down a little still ends on time.
 MARGIN = 0.03
+# Where preparation used the time up, training still gets this share of the budget: a run that
+# ends a little late is worth more than none.
+LEAST_SHARE = 0.05
 
 
 def parse_duration(value: str | float | int) -> float:
@@ -143,6 +146,7 @@ class Schedule:
         steps_per_epoch: Steps that see as many samples as the training set has, a float.
         most: Steps that the run may have at most, whatever the time; `None` for any number.
         multiple: Steps per execution: every length is a multiple of it.
+        least: Steps that the run has at least, whatever the time.
     """
 
     total_steps: int
@@ -151,6 +155,7 @@ class Schedule:
     steps_per_epoch: float
     most: int | None = None
     multiple: int = 1
+    least: int = 0
 
     def segment_end(self, segment: int, step: int) -> int:
         """The step at which segment `segment` (from 0) ends, when `step` steps are done."""
@@ -187,11 +192,14 @@ def schedule_time(
     steps_per_epoch: float,
     *,
     multiple: int = 1,
-    most: int | None = None,
+    most: float | None = None,
+    least: int = 0,
     evaluation_share: float = 0.1,
     segments: int = 10,
 ) -> Schedule:
     """The longest run that ends within `seconds`, evaluations and files included.
+
+    It has `least` steps, or one execution, even where these do not fit.
 
     Args:
         seconds: Time left, from now to the very end.
@@ -199,22 +207,14 @@ def schedule_time(
         steps_per_epoch: Steps per pass over the training set.
         multiple: Steps per execution: lengths are multiples of it.
         most: Steps that the run may have at most.
+        least: Steps that the run has at least.
         evaluation_share: The share of the time that evaluations may take.
         segments: The least number of stored points, so that the plan can be mended.
-
-    Raises:
-        BudgetError: Not even one execution fits.
     """
-    usable = seconds * (1.0 - MARGIN) - costs.finish
-    if usable < costs.step * multiple:
-        raise BudgetError(
-            "The time budget is too short for a single training step.",
-            required=f"more than {costs.finish + costs.step * multiple:.1f} s after "
-            "inspection and compilation",
-            received=f"{max(0.0, seconds):.1f} s left of the budget by then",
-            advice="give more time, a smaller model, or less validation data",
-        )
-    without = min(usable / costs.step, math.inf if most is None else most)
+    most = math.inf if most is None else most
+    least = int(min(max(multiple, math.ceil(least / multiple) * multiple), most))
+    usable = max(seconds * (1.0 - MARGIN) - costs.finish, least * costs.step)
+    without = min(usable / costs.step, most)
     segment = min(steps_per_epoch, without / segments)
     # A stored point should not cost more than a fiftieth of what lies between two.
     segment = min(max(segment, 50.0 * costs.snapshot / costs.step), without)
@@ -223,9 +223,10 @@ def schedule_time(
     every = max(1, math.ceil(costs.evaluation / (evaluation_share * segment_time)))
     per_step = costs.step + (costs.snapshot + costs.evaluation / every) / segment_steps
     # The last evaluation counts in full, wherever the pattern stands then.
-    total = min((usable - costs.evaluation) / per_step, math.inf if most is None else most)
-    total_steps = max(multiple, int(total) // multiple * multiple)
-    return Schedule(total_steps, segment_steps, every, steps_per_epoch, most, multiple)
+    total = min((usable - costs.evaluation) / per_step, most)
+    total_steps = max(multiple, least, int(total) // multiple * multiple)
+    limit = None if math.isinf(most) else int(most)
+    return Schedule(total_steps, segment_steps, every, steps_per_epoch, limit, multiple, least)
 
 
 def replan(schedule: Schedule, done: int, seconds: float, costs: CostModel) -> Schedule:
@@ -243,7 +244,9 @@ def replan(schedule: Schedule, done: int, seconds: float, costs: CostModel) -> S
         + (costs.snapshot + costs.evaluation / schedule.evaluate_every) / schedule.segment
     )
     left = max(0, int(usable / per_step)) // schedule.multiple * schedule.multiple
-    total = done + left if schedule.most is None else min(done + left, schedule.most)
+    total = max(done + left, schedule.least)
+    if schedule.most is not None:
+        total = min(total, schedule.most)
     return dataclasses.replace(schedule, total_steps=max(done, total))
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from etude.data import id_stream, ids_in_order, permutation
+from etude.data import Arrays, id_stream, ids_in_order, permutation
+from etude.data.arrays import ArraySource
+from etude.data.resident import Resident
 from etude.errors import DataError
 
 N = 1000
@@ -89,6 +91,16 @@ def test_a_start_is_the_same_stream_further_on(start):
 
 def test_ids_in_order():
     assert [ids.tolist() for ids in take(ids_in_order(7, 3), 9)] == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_id_pipelines_and_what_is_made_of_them_are_not_tuned():
+    """A tuned pipeline's thread makes giving the iterator back wait for up to seconds."""
+    source = ArraySource(Arrays(np.zeros((8, 4, 4, 1), np.uint8), np.zeros(8, np.int64)))
+    resident = Resident(source.arrays(2**20))
+    for data in (source, resident):
+        assert data.shuffled(4, seed=0).options().autotune.enabled is False
+        assert data.in_order(4).options().autotune.enabled is False
+    assert tf.data.Dataset.range(3).map(lambda i: i).options().autotune.enabled is not False
 
 
 def test_a_stream_of_nothing_is_refused():

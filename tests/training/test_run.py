@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -284,17 +285,15 @@ class FakeClock:
         return self.now
 
 
-@pytest.mark.parametrize("slowdown", [1.0, 1.5, 0.7, 1.03])
-def test_a_time_budget_is_kept_when_the_pace_changes(
-    slowdown: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Half-way through the run steps begin to cost `slowdown` times as much."""
+def _train_by_clock(
+    monkeypatch: pytest.MonkeyPatch, step_seconds: Callable[[float], float], preparation: float
+) -> tuple[float, Any]:
+    """Trains for 30 s of a clock that steps and preparation move; the clock and the report."""
     clock = FakeClock()
-    step_seconds = 0.1
 
     class Tick(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            clock.now += step_seconds * (slowdown if clock.now > 15.0 else 1.0)
+            clock.now += step_seconds(clock.now)
 
     from etude.training.studio import Studio
 
@@ -303,15 +302,40 @@ def test_a_time_budget_is_kept_when_the_pace_changes(
     def measure(self: Studio, limit: float = 3.0) -> Any:
         measured(self, limit)
         assert self.costs is not None
-        self.costs = dataclasses.replace(self.costs, step=step_seconds, evaluation=0.0)
+        clock.now += preparation
+        self.costs = dataclasses.replace(self.costs, step=0.1, evaluation=0.0)
         return self.costs
 
     monkeypatch.setattr(Studio, "measure", measure)
     _, report = _train(time_budget=30.0, epochs=None, clock=clock, callbacks=[Tick()])
+    return clock.now, report
+
+
+@pytest.mark.parametrize("slowdown", [1.0, 1.5, 0.7, 1.03])
+def test_a_time_budget_is_kept_when_the_pace_changes(
+    slowdown: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half-way through the run steps begin to cost `slowdown` times as much."""
+    end, report = _train_by_clock(
+        monkeypatch, lambda now: 0.1 * (slowdown if now > 15.0 else 1.0), preparation=0.0
+    )
     assert report.finished
-    assert 0.9 * 30.0 <= clock.now <= 30.0
+    assert 0.9 * 30.0 <= end <= 30.0
     rates = report.history["learning_rate"]
     assert rates[-1] < 0.02 * max(rates)
+
+
+def test_a_run_whose_preparation_took_all_the_time_still_trains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For a twentieth of its budget: 1.5 s, 15 steps of 0.1 s."""
+    end, report = _train_by_clock(monkeypatch, lambda now: 0.1, preparation=31.0)
+    assert report.finished
+    assert report.budget["steps"] == 15
+    assert end == pytest.approx(31.0 + 1.5)
+    rates = report.history["learning_rate"]
+    assert rates[-1] < 0.02 * max(rates)
+    assert any("only 15 steps are trained" in note for note in report.notes)
 
 
 def test_states_read_back_to_the_bit() -> None:

@@ -98,7 +98,20 @@ def id_stream(n: int, batch_size: int, seed: int, start: int = 0) -> tf.data.Dat
 
     # `rebatch` cuts whole epochs by slices: ids never pass through tf.data one at a time.
     epochs = tf.data.Dataset.counter(first_epoch).map(epoch_ids)
-    return epochs.rebatch(batch_size, drop_remainder=True)
+    return untuned(epochs.rebatch(batch_size, drop_remainder=True))
+
+
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset without TensorFlow's autotuning: for pipelines that leave nothing to tune.
+
+    Every iterator of a tuned dataset has a thread of its own, and giving the iterator back waits
+    for that thread, now and then for seconds.
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def ids_in_order(n: int, batch_size: int) -> tf.data.Dataset:
@@ -106,7 +119,7 @@ def ids_in_order(n: int, batch_size: int) -> tf.data.Dataset:
     import tensorflow as tf
 
     starts = tf.data.Dataset.range(0, n, batch_size)
-    return starts.map(lambda first: tf.range(first, tf.minimum(first + batch_size, n)))
+    return untuned(starts.map(lambda first: tf.range(first, tf.minimum(first + batch_size, n))))
 
 
 def shuffled_passes(
