@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -169,3 +170,28 @@ def test_the_same_seed_gives_the_same_weights_study_included() -> None:
         _fit(model, helpers.images(480), epochs=12, seed=3)
         arms.append(helpers.weights(model))
     assert helpers.difference(*arms) == 0.0
+
+
+def test_a_scheduler_of_ones_own_leaves_no_rate_to_study() -> None:
+    class Own(keras.callbacks.LearningRateScheduler):  # type: ignore[misc, unused-ignore]
+        """As people write it: a subclass."""
+
+    report = _fit(data=helpers.images(480), epochs=12, callbacks=[Own(lambda epoch: 0.01)])
+    assert report.recipe.optimization.schedule == "constant"
+    assert report.findings[0].changes == {}
+    assert "fixed by you" in report.findings[0].why
+    assert report.history["learning_rate"] == pytest.approx([0.01] * 12)
+
+
+@pytest.mark.parametrize("text", ["compute: 32", "compute: [1]", "marks: [a]",
+    "compute: {batch_size: .inf}", "compute: {batch_size: .nan}", "- 1"])  # fmt: skip
+def test_a_recipe_that_is_none_says_so(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError):
+        _fit(recipe=path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match="cannot be read"):
+        _fit(recipe=path)
+    with pytest.raises(RecipeError, match="no names with values"):
+        Recipe().give(optimization=0.1)

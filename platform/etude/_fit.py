@@ -283,8 +283,11 @@ def starting_recipe(problem: Problem, stated: Recipe, callbacks: Sequence[Any] =
     if compiled is not None:
         optimization["optimizer"] = COMPILED
     own = compiled is not None and not has_free_rate(compiled)
-    if own or any(type(callback).__name__ in SCHEDULING for callback in callbacks):
+    setting = {base.__name__ for callback in callbacks for base in type(callback).__mro__}
+    if own or setting & SCHEDULING:
         del optimization["schedule"]
+    if "LearningRateScheduler" in setting:  # it says what the rate is, from the first step on
+        stated = stated.keep("learning_rate")
     size = None if problem.train.endless else problem.train.count()
     wanted = LARGEST_BATCH if size is None else max(1, size // STEPS_WANTED)
     batch = min(LARGEST_BATCH, max(16, 2 ** int(math.log2(wanted))))
@@ -310,15 +313,7 @@ def _stated(
     if recipe is None:
         recipe = Recipe()
     elif isinstance(recipe, str | Path):
-        try:
-            recipe = Recipe.load(recipe)
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(
-                "The recipe cannot be read.",
-                required="a YAML file, as `Recipe.save` writes it",
-                received=f"{recipe}: {error}",
-                advice="check the path",
-            ) from error
+        recipe = Recipe.load(recipe)
     if not isinstance(recipe, Recipe):
         raise RecipeError(
             "The recipe is not a recipe.",

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import etude
+from etude._class_weights import class_weights
 from etude.budget import (
     LEAST_SHARE,
     Budget,
@@ -27,7 +25,6 @@ from etude.problem import Problem
 from etude.recipe import Recipe
 from etude.report import Plan, Report, Tuning
 from etude.report.progress import Progress
-from etude.tasks import balanced_weights
 from etude.training import snapshot
 from etude.training.progress import INTERRUPTED, NOT_FINITE
 from etude.training.run import Run
@@ -82,6 +79,8 @@ class Session:
                 advice="give more time",
             )
         _check_smoothing(problem, recipe)
+        if isinstance(class_weight, Mapping):
+            self.notes.append(f"Classes are weighted as given: {dict(class_weight)}.")
         self.problem, self.recipe, self.budget = problem, recipe, budget
         self.epochs, self.seed, self.shown = epochs, seed, shown
         self.findings: list[Finding] = []
@@ -97,7 +96,8 @@ class Session:
             "class_weight": repr(class_weight),
         }
         self.store = None if run_dir is None else Store(run_dir)
-        self.began_before = self.store is not None and self.store.begin(self.call, problem.model)
+        if self.store is not None:
+            self.store.begin(self.call, problem.model)
         self.studio = Studio(
             problem,
             recipe,
@@ -105,7 +105,7 @@ class Session:
             budget=budget,
             seed=seed,
             memory_budget=memory_budget,
-            class_weights=_class_weights(problem, recipe, class_weight),
+            class_weights=class_weights(problem, recipe, class_weight),
         )
 
     # -- The three uses ------------------------------------------------------------------
@@ -300,7 +300,10 @@ class Session:
         self.findings = [Finding.from_dict(row) for row in meta["findings"]]
         self.recipe = Recipe.from_dict(meta["recipe"])
         self.ledger, self.predicted = meta["ledger"], meta["predicted"]
-        self.studio.build(self.recipe)
+        # Memory may have run out since: as many micro-batches as then.
+        accumulate = max(self.recipe.compute.accumulate, int(meta["progress"]["accumulate"]))
+        compute = dataclasses.replace(self.recipe.compute, accumulate=accumulate)
+        self.studio.build(dataclasses.replace(self.recipe, compute=compute))
         self.studio.warm()
         self.budget.resume(float(meta["progress"]["spent"]))
         run = self._run(
@@ -344,6 +347,7 @@ class Session:
         progress = run.progress
         self.shown.phase("training", progress.schedule.total_steps, done=progress.step)
         run.perform()
+        self.recipe = self.studio.recipe  # with as many micro-batches as memory asked for
         for event in [*self.studio.events, *run.progress.events]:
             self.shown.say(event)
         if run.progress.reason == NOT_FINITE and run.progress.best is None:
@@ -360,8 +364,10 @@ class Session:
         assert self.store is not None
         if not (self.store.folder / "report.json").exists():
             return None
-        run.perform()
         report = Report.load(self.store.folder)
+        if (report.reason, report.budget["steps"]) != (run.progress.reason, run.progress.step):
+            return None  # of an earlier end, which the run has gone beyond
+        run.perform()
         return dataclasses.replace(
             report, model=self.problem.model, keras_history=run.keras_history
         )
@@ -421,43 +427,6 @@ def _check_smoothing(problem: Problem, recipe: Recipe) -> None:
             received=f"label_smoothing: {recipe.regularization.label_smoothing}",
             advice="give your loss its own label smoothing, or compile without a loss",
         )
-
-
-def _class_weights(
-    problem: Problem, recipe: Recipe, given: str | Mapping[int, float] | None
-) -> Mapping[int, float] | None:
-    """Weights per class, by the user's own or balanced by the counts of the training set."""
-    classes = problem.task.classes()
-    if isinstance(given, Mapping):
-        wrong = [k for k, v in given.items() if not _is_weight(k, v, classes or 0)]
-        if wrong:
-            raise RecipeError(
-                "A class weight is not valid.",
-                required=f"classes from 0 to {(classes or 1) - 1} with weights of 0 or more",
-                received=f"{ {k: given[k] for k in wrong} }",
-                advice="mend the mapping",
-            )
-        stated = {int(k): float(v) for k, v in given.items()}
-        return {c: stated.get(c, 1.0) for c in range(classes or 0)}
-    if recipe.sampling.class_weight != "balanced":
-        return None
-    counts = problem.facts["class_counts"]
-    if counts is None:
-        raise RecipeError(
-            "The classes cannot be balanced.",
-            required="a task with classes",
-            received=problem.task.name,
-            advice="leave `class_weight` out",
-        )
-    return balanced_weights(np.array(counts))
-
-
-def _is_weight(key: Any, value: Any, classes: int) -> bool:
-    """Whether it is a class' number (NumPy's too) with a finite weight of 0 or more."""
-    try:
-        return 0 <= operator.index(key) < classes and 0.0 <= float(value) < math.inf
-    except (TypeError, ValueError):
-        return False
 
 
 def _versions() -> dict[str, str]:

@@ -13,10 +13,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etude.errors import DataError, EtudeError, RecipeError, RunError
+from etude.errors import DataError, EtudeError, RunError
 
 if TYPE_CHECKING:
     from etude.recipe import Recipe
@@ -209,13 +208,6 @@ def _recipe(flags: Any) -> Recipe | None:
 
     recipe = None
     if flags.recipe is not None:
-        if not Path(flags.recipe).is_file():
-            raise RecipeError(
-                "The recipe is not there.",
-                required="a YAML file, as a run stores it in recipe.yaml",
-                received=flags.recipe,
-                advice="mend --recipe",
-            )
         recipe = Recipe.load(flags.recipe)
     if flags.batch_size is not None:
         recipe = (recipe or Recipe()).give(compute={"batch_size": flags.batch_size})
@@ -290,6 +282,8 @@ def _fit(flags: Any) -> int:
     result = report.to_dict()
     interrupted = not report.finished and "interrupt" in report.reason.lower()
     if flags.baseline and not interrupted:
+        # A run that went on had its first seconds in another process.
+        seconds = max(seconds, report.budget["seconds"])
         result["baseline"] = _baseline(flags, work, initial, report, seconds)
     if flags.json:
         print(json.dumps(result, allow_nan=False))

@@ -236,7 +236,7 @@ class Recipe:
         for group, values in groups.items():
             _known_group(group)
             kept = {}
-            for name, value in values.items():
+            for name, value in _mapping(group, values).items():
                 path = f"{group}.{name}"
                 _known_path(path)
                 if self.is_given(path) and not over_given:
@@ -286,14 +286,14 @@ class Recipe:
                 continue
             cls_ = _known_group(group)
             fields = {}
-            for name, value in (values or {}).items():
+            for name, value in _mapping(group, values).items():
                 path = f"{group}.{name}"
                 _known_path(path)
                 fields[name] = _convert(path, value)
                 marks[path] = GIVEN
             groups[group] = cls_(**fields)
         if "marks" in data:
-            stated = data["marks"] or {}
+            stated = _mapping("marks", data["marks"])
             marks = {}
             for path, text in stated.items():
                 _known_path(path)
@@ -336,8 +336,21 @@ class Recipe:
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
-        """Reads a recipe from a YAML file."""
-        return cls.from_yaml(Path(path).read_text(encoding="utf-8"))
+        """Reads a recipe from a YAML file.
+
+        Raises:
+            RecipeError: It cannot be read, or what it holds is no recipe.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(
+                "The recipe cannot be read.",
+                required="a YAML file, as `Recipe.save` writes it",
+                received=f"{path}: {error}",
+                advice="check the path",
+            ) from error
+        return cls.from_yaml(text)
 
 
 _GROUPS: Mapping[str, type] = types.MappingProxyType(
@@ -408,13 +421,27 @@ def _convert(path: str, value: Any) -> Any:
         raise wrong
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise wrong from error
     if kind is int:
-        if number != int(number):
+        if not number.is_integer():  # NaN and infinity are none either
             raise wrong
         return int(value) if isinstance(value, int) else int(number)
     return number
+
+
+def _mapping(name: str, values: Any) -> Mapping[str, Any]:
+    """The values of a group; nothing at all counts as none."""
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise RecipeError(
+            f"The recipe's {name} are no names with values.",
+            required=f"{name}: followed by lines such as `name: value`",
+            received=repr(values),
+            advice="see `print(etude.Recipe().to_yaml())`",
+        )
+    return values
 
 
 def _check(path: str, value: Any) -> None:

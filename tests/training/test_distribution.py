@@ -24,7 +24,7 @@ x = rng.random((72, 6, 6, 1)).astype("float32")
 y = rng.integers(0, 3, 72)
 recipe = Recipe().give(
     optimization={"optimizer": "nesterov", "learning_rate": 0.1, "schedule": "one_cycle"},
-    regularization={"ema_decay": 0.8, "clip_norm": 100.0},
+    regularization={"ema_decay": 0.8, "clip_norm": 0.2},
 )
 
 def train(resident, recipe, epochs=2):
@@ -34,8 +34,6 @@ def train(resident, recipe, epochs=2):
     trainer = Trainer(model, recipe)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     trainer.compile(loss=loss, metrics=["accuracy"])
-    if trainer.controls is not None:
-        trainer.controls.total.assign(10.0)
     if resident:
         data, check = Resident(Arrays(x, y)), Resident(Arrays(x[:20], y[:20]))
         history = trainer.fit(

@@ -118,6 +118,8 @@ def test_micro_batches_cover_the_batch_and_their_shares_sum_to_one() -> None:
             seen = [int(v) for part, share in parts if float(share) > 0 for v in part]
             assert seen == list(range(size))
             assert all(len(part) >= 1 for part, _ in parts)
+            # The outputs of all parts, cut to the batch, are those of the batch in its order.
+            assert [int(v) for part, _ in parts for v in part][:size] == list(range(size))
 
 
 def test_clipping_keeps_direction_and_small_gradients() -> None:
@@ -199,8 +201,6 @@ def test_momentum_and_rate_move_within_the_step() -> None:
     model = _linear()
     trainer = Trainer(model, recipe)
     trainer.compile(loss=helpers.loss())
-    assert trainer.controls is not None
-    trainer.controls.total.assign(6.0)
     w, b = _weights(model)
     vw, vb = np.zeros_like(w), np.zeros_like(b)
     trainer.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)

@@ -180,6 +180,27 @@ def test_own_steps_are_refused_with_a_reason(name: str) -> None:
         Trainer(kind())
 
 
+@pytest.mark.parametrize("name", ["fit", "evaluate"])
+@pytest.mark.parametrize("given", ["class", "instance"])
+def test_own_entries_are_refused_with_a_reason(name: str, given: str) -> None:
+    """Keras would call them, and Étude's own `fit` would not."""
+
+    def own(*args: Any, **options: Any) -> None:
+        return None
+
+    kind = type("Custom", (helpers.Subclassed,), {name: own} if given == "class" else {})
+    model = kind()
+    if given == "instance":
+        setattr(model, name, own)
+    with pytest.raises(ModelError, match=f"own `{name}`"):
+        Trainer(model)
+
+
+def test_own_predictions_are_taken() -> None:
+    kind = type("Custom", (helpers.Subclassed,), {"predict": lambda self, *a, **k: None})
+    assert Trainer(kind()).model.predict(0) is None
+
+
 def test_frozen_models_are_refused_before_training() -> None:
     x, y = helpers.images(32)
     model = helpers.functional()

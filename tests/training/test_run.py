@@ -262,6 +262,46 @@ def test_early_stopping_and_callbacks_end_the_run_on_purpose() -> None:
     assert len(report.history["loss"]) == 2
 
 
+def test_early_stopping_ends_the_run_where_the_criterion_says() -> None:
+    """A rate that destroys what was learned: the first rise of the error ends the run."""
+    worse = RECIPE.give(
+        regularization={
+            "early_stopping": "gl", "early_stopping_threshold": 0.0, "ema_decay": None,
+            "clip_norm": None,
+        },
+        optimization={"learning_rate": 3.0, "schedule": "constant", "cycle_momentum": False},
+    )  # fmt: skip
+    _, report = _train(worse, epochs=30)
+    assert report.reason == progress.STOPPED_EARLY
+    assert report.finished
+    errors = 1.0 - np.array(report.history["val_accuracy"])
+    # Generalization loss is above 0 exactly when the error is above the least so far.
+    first = next(i for i in range(1, 30) if errors[i] > errors[:i].min())
+    assert len(errors) == first + 1
+
+
+def test_a_callback_that_sets_the_rate_of_every_step_is_followed() -> None:
+    class Cycle(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
+        def __init__(self) -> None:
+            super().__init__()
+            self._step = 0
+            self.used: list[float] = []
+
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            self._step += 1
+            self.model.optimizer.learning_rate = 0.01 * self._step
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.used.append(float(self.model.optimizer.learning_rate))
+
+    constant = RECIPE.give(optimization={"schedule": "constant", "cycle_momentum": False})
+    cycle = Cycle()
+    _, report = _train(constant, callbacks=[cycle])
+    np.testing.assert_allclose(cycle.used, 0.01 * np.arange(1, 35), rtol=1e-5)
+    told = [event for event in report.events if "learning rate" in event]
+    assert len(told) == conductor.FOLLOWED_SAID + 1  # and not one for every step
+
+
 def test_a_callback_that_lowers_the_rate_is_followed() -> None:
     class Tenth(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -286,14 +326,23 @@ class FakeClock:
 
 
 def _train_by_clock(
-    monkeypatch: pytest.MonkeyPatch, step_seconds: Callable[[float], float], preparation: float
+    monkeypatch: pytest.MonkeyPatch,
+    step_seconds: Callable[[float], float],
+    preparation: float = 0.0,
+    evaluation: float = 0.0,
 ) -> tuple[float, Any]:
-    """Trains for 30 s of a clock that steps and preparation move; the clock and the report."""
+    """Trains for 30 s of a clock that steps, evaluations and preparation move.
+
+    Returns the clock's end and the report.
+    """
     clock = FakeClock()
 
     class Tick(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             clock.now += step_seconds(clock.now)
+
+        def on_test_end(self, logs: Any = None) -> None:
+            clock.now += evaluation
 
     from etude.training.studio import Studio
 
@@ -303,7 +352,7 @@ def _train_by_clock(
         measured(self, limit)
         assert self.costs is not None
         clock.now += preparation
-        self.costs = dataclasses.replace(self.costs, step=0.1, evaluation=0.0)
+        self.costs = dataclasses.replace(self.costs, step=0.1, evaluation=evaluation)
         return self.costs
 
     monkeypatch.setattr(Studio, "measure", measure)
@@ -323,6 +372,21 @@ def test_a_time_budget_is_kept_when_the_pace_changes(
     assert 0.9 * 30.0 <= end <= 30.0
     rates = report.history["learning_rate"]
     assert rates[-1] < 0.02 * max(rates)
+
+
+@pytest.mark.parametrize("slow_from", [4.0, 9.0, 13.0, 17.5])
+@pytest.mark.parametrize("slowdown", [3.0, 20.0])
+def test_a_run_cut_short_still_ends_with_an_evaluation(
+    slow_from: float, slowdown: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evaluations are dear, so that most segments have none; the last one always does."""
+    _, report = _train_by_clock(
+        monkeypatch, lambda now: 0.1 * (slowdown if now > slow_from else 1.0), evaluation=1.0
+    )
+    assert report.finished
+    evaluated = [math.isfinite(value) for value in report.history["val_loss"]]
+    assert not all(evaluated)
+    assert evaluated[-1]
 
 
 def test_a_run_whose_preparation_took_all_the_time_still_trains(

@@ -33,9 +33,6 @@ class _TracedMomentum:
 
         return self.value if dtype is None else tf.cast(self.value, dtype)
 
-    def __jax_array__(self) -> Any:
-        return self.value
-
     def __rsub__(self, other: Any) -> Any:
         return other - self.value
 

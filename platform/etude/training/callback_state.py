@@ -1,4 +1,4 @@
-"""The state of callbacks that can be stored: plain numbers, words and arrays."""
+"""The state of callbacks that can be stored: plain numbers and words, and lists of them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 
 def plain_state(callback: Any) -> dict[str, Any]:
-    """The public attributes of a callback that JSON can hold, and arrays among them.
+    """The public attributes of a callback that JSON can hold.
 
     Keras' own callbacks keep their patience, waits and best values in such attributes.
-    Objects (the model, weights, files) are left out.
+    Objects and arrays (the model, weights, files) are left out.
     """
     state: dict[str, Any] = {}
     for name, value in vars(callback).items():

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from etude.errors import ModelError, RecipeError
+from etude.inspection.model import check_own_fit
 from etude.optim import _registry as optimizers
 from etude.optim.schedules import SCHEDULES
 from etude.recipe import Recipe
@@ -16,6 +17,13 @@ from etude.training import _keras_compat
 _REFUSED = (
     "train_step", "test_step", "predict_step", "compute_metrics", "make_train_function",
     "make_test_function", "make_predict_function",
+)  # fmt: skip
+_CROSSENTROPIES = (
+    "binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy",
+)  # fmt: skip
+_LOSSES = (
+    keras.losses.BinaryCrossentropy, keras.losses.CategoricalCrossentropy,
+    keras.losses.SparseCategoricalCrossentropy,
 )  # fmt: skip
 
 
@@ -52,6 +60,59 @@ def check_model(model: Any) -> None:
             advice="move what it does into `call`, `compute_loss` (which is honoured), a "
             "compiled loss or a callback; or train it with its own `fit`",
         )
+    check_own_fit(model)
+
+
+def check_parts(
+    model: Any, recipe: Recipe, class_weights: Mapping[int, float] | None, *, monitored: bool
+) -> None:
+    """Raises a `RecipeError` for what a Trainer cannot do with this model, or by itself."""
+    compute, settings = recipe.compute, recipe.regularization
+    if compute.accumulate > compute.batch_size:
+        raise RecipeError(
+            "There are more micro-batches than samples in a batch.",
+            required=f"accumulate: at most {compute.batch_size}, the batch size",
+            received=f"accumulate: {compute.accumulate}",
+            advice="lower `accumulate`, or raise `batch_size`",
+        )
+    own_loss = type(model).compute_loss is not keras.Model.compute_loss
+    if settings.label_smoothing and own_loss:
+        raise RecipeError(
+            "Label smoothing would take the place of the model's own `compute_loss`.",
+            required="label_smoothing: 0 for a model with a loss of its own",
+            received=f"label_smoothing: {settings.label_smoothing}",
+            advice="smooth the labels within `compute_loss`, or drop the value",
+        )
+    if recipe.sampling.class_weight != "none" and class_weights is None:
+        raise RecipeError(
+            "A Trainer by itself does not know how often each class occurs.",
+            required="`class_weights=` beside a recipe with class_weight: balanced",
+            received="no weights",
+            advice="pass `class_weights={0: …, 1: …}`, or use `etude.fit`",
+        )
+    if settings.early_stopping != "none" and not monitored:
+        raise RecipeError(
+            "A Trainer by itself does not stop early.",
+            required="early_stopping: none",
+            received=f"early_stopping: {settings.early_stopping}",
+            advice="use `keras.callbacks.EarlyStopping`, or `etude.fit`",
+        )
+
+
+def check_smoothing(recipe: Recipe, task: Any, loss: Any) -> None:
+    """Raises a `RecipeError` where label smoothing would replace a loss that is not the task's."""
+    if not recipe.regularization.label_smoothing or task is None or loss is None:
+        return
+    own = keras.losses.get(loss) if isinstance(loss, str) else loss
+    known = (type(task.loss()), *_LOSSES)
+    if type(own) in known or getattr(own, "__name__", "") in _CROSSENTROPIES:
+        return
+    raise RecipeError(
+        "Label smoothing would take the place of your own loss.",
+        required="label_smoothing: 0, or the cross-entropy of the task",
+        received=f"a compiled {getattr(own, '__name__', type(own).__name__)}",
+        advice="give your loss its own label smoothing, or compile without a loss",
+    )
 
 
 def check_recipe(recipe: Recipe) -> None:

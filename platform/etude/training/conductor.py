@@ -26,12 +26,31 @@ STORE_SHARE = 50.0
 FINEST = 0.01
 # Executions between two looks at the count of bad losses, which waits for the device.
 LOOK_EVERY = 20
+# So many changes of the rate by callbacks are told one by one.
+FOLLOWED_SAID = 5
 # Fewer steps than these say little about the pace.
 PACE_STEPS = 10
 
 
 class NotFiniteError(Exception):
     """The loss turned NaN or infinite."""
+
+
+class Opening(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
+    """Restores a state that was stored between two segments, before the user's callbacks.
+
+    What they do as a segment begins, such as setting its learning rate, came after that state.
+    A state from within a segment already holds it: there the conductor restores, after them.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Restores what is pending, where a segment is about to begin."""
+        if self.run.at_boundary:
+            self.run.restore_pending()
 
 
 class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
@@ -41,6 +60,14 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         super().__init__()
         self.run = run
         self.execution = 0
+        hooks = ("on_train_batch_begin", "on_train_batch_end")
+        # Only then is it worth to read the rate before every step, which waits for the device.
+        self.rate_may_change = any(
+            getattr(type(callback), hook) is not getattr(keras.callbacks.Callback, hook)
+            for callback in run.callbacks
+            for hook in hooks
+            if isinstance(callback, keras.callbacks.Callback)
+        )
         self._mark_point()
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -58,9 +85,14 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         trainer = run.studio.trainer
         _keras_compat.set_epoch_length(trainer.epoch_iterator, progress.target - progress.step)
         if progress.is_last or (progress.segment + 1) % progress.schedule.evaluate_every == 0:
-            run.evaluated.append(epoch + 1)
+            run.evaluate_at(epoch + 1)
         self._follow_rate()
         self._mark_point()
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Lets callbacks that set the rate before or after every step have their way."""
+        if self.rate_may_change:
+            self._follow_rate()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Counts, looks for bad losses, and keeps a point when one is due."""
@@ -151,19 +183,23 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         assert controls is not None
         if not has_free_rate(trainer.optimizer):
             return
-        # Before the first step the rate is what the optimizer came with.
-        first = self.run.progress.step == 0
-        set_by_step = float(trainer.first_rate if first else host(controls.latest))
+        set_by_step = float(host(controls.latest))
         now = float(host(trainer.optimizer.learning_rate))
         if set_by_step > 0.0 and abs(now / set_by_step - 1.0) > 1e-6:
             constant = self.run.studio.recipe.optimization.schedule == "constant"
             peak = now if constant else float(host(controls.peak)) * (now / set_by_step)
             controls.peak.assign(peak)
             controls.latest.assign(now)
-            self.run.progress.events.append(
-                f"A callback changed the learning rate by a factor of {now / set_by_step:.3g} at "
-                f"step {self.run.progress.step:,}; the rest of the schedule follows."
-            )
+            progress = self.run.progress
+            if progress.followed < FOLLOWED_SAID:
+                progress.events.append(
+                    "A callback changed the learning rate by a factor of "
+                    f"{now / set_by_step:.3g} at step {progress.step:,}; the rest of the schedule "
+                    "follows."
+                )
+            elif progress.followed == FOLLOWED_SAID:
+                progress.events.append("Callbacks changed the learning rate again after that.")
+            progress.followed += 1
 
     def _check_finite(self) -> None:
         controls = self.run.studio.trainer.controls
@@ -177,6 +213,9 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         self._close_training()
         run = self.run
         run.plan_again()
+        progress = run.progress
+        if progress.step < progress.target and progress.is_last:
+            run.evaluate_at(progress.segment + 1)  # a segment made the last one by this plan
         run.store_point()
         self._mark_point()
 

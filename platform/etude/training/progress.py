@@ -55,6 +55,7 @@ class Progress:
     events: list[str] = dataclasses.field(default_factory=list)
     reason: str = ""
     accumulate: int = 1
+    followed: int = 0
     callbacks: list[Any] = dataclasses.field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:

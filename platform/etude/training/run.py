@@ -14,7 +14,7 @@ from etude.optim._registry import has_free_rate
 from etude.training import snapshot
 from etude.training.backends.tensorflow import OUT_OF_MEMORY
 from etude.training.callback_state import plain_state, set_plain_state
-from etude.training.conductor import Conductor, NotFiniteError
+from etude.training.conductor import Conductor, NotFiniteError, Opening
 from etude.training.progress import (
     FINISHED,
     INTERRUPTED,
@@ -72,6 +72,7 @@ class Run:
         self.pending: snapshot.State | None = None
         self.slow_down = False
         self.evaluated: list[int] = []
+        self.at_boundary = False
         self.keras_history = keras.callbacks.History()
 
     def resume(self, state: snapshot.State, meta: Mapping[str, Any]) -> None:
@@ -101,9 +102,11 @@ class Run:
                 self._store_interrupted()
                 self.progress.reason = INTERRUPTED
         trainer = self.studio.trainer
-        trainer.finish_average()
         if self.pending is not None:  # a run that had ended before: its last state
-            snapshot.restore(trainer, snapshot.only(self.pending, "model"))
+            trainer.start_average()
+            for group in ("model", "average"):
+                snapshot.restore(trainer, snapshot.only(self.pending, group))
+        trainer.finish_average()
         if self.best_weights and self.studio.recipe.regularization.best_weights:
             snapshot.restore(trainer, self.best_weights)
         trainer.restore_rate()
@@ -123,7 +126,8 @@ class Run:
         if progress.step >= progress.schedule.total_steps:
             progress.reason = FINISHED
             return
-        if progress.step >= progress.target:
+        self.at_boundary = progress.step >= progress.target
+        if self.at_boundary:
             progress.target = progress.next_target()
         self.evaluated.clear()
         size = studio.recipe.compute.batch_size
@@ -137,7 +141,7 @@ class Run:
             verbose=0,
             shuffle=False,
             # The conductor comes last: it stores what the user's callbacks left.
-            callbacks=[*self.callbacks, Conductor(self)],
+            callbacks=[Opening(self), *self.callbacks, Conductor(self)],
         )
         if not progress.reason:
             progress.reason = STOPPED_BY_CALLBACK
@@ -175,11 +179,20 @@ class Run:
             # Growing now would begin another segment, with an evaluation of its own.
             total = min(plan.total_steps, progress.schedule.total_steps)
             plan = dataclasses.replace(plan, total_steps=total)
+        if plan.total_steps <= progress.step and progress.segment not in self.evaluated:
+            # The end of a run is always evaluated: one more segment, as short as can be.
+            total = progress.step + plan.multiple
+            plan = dataclasses.replace(plan, total_steps=total)
         progress.schedule = plan
         progress.target = min(progress.target, plan.total_steps)
         controls = self.studio.trainer.controls
         assert controls is not None
         controls.total.assign(float(max(1, plan.total_steps)))
+
+    def evaluate_at(self, segment: int) -> None:
+        """Has Keras evaluate at the end of a segment, counted from 1."""
+        if segment not in self.evaluated:
+            self.evaluated.append(segment)
 
     def _load(self, state: snapshot.State, meta: Mapping[str, Any]) -> None:
         self.progress = Progress.from_dict(meta["progress"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,15 @@ class Store:
                 received=f"{self.folder}: {error.strerror}",
                 advice="choose another `run_dir`",
             ) from error
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise RunError(
+                "The run's folder cannot be written to.",
+                required="a folder in which files can be made",
+                received=f"{self.folder}, without that permission",
+                advice="choose another `run_dir`, or change its permissions",
+            )
 
-    def begin(self, call: Mapping[str, Any], model: Any) -> bool:
+    def begin(self, call: Mapping[str, Any], model: Any) -> None:
         """Begins a run, or finds the one that was begun by the same call.
 
         A run that goes on begins from the weights that were stored, not from those that
@@ -52,9 +60,6 @@ class Store:
         Args:
             call: Names and numbers that say what was asked for.
             model: A built Keras model.
-
-        Returns:
-            Whether the run was begun before.
 
         Raises:
             RunError: The folder holds a run of another call.
@@ -74,12 +79,11 @@ class Store:
             state, _ = snapshot.read(self.folder / INITIAL)
             for index, variable in enumerate(model.variables):
                 variable.assign(state[f"model/{index}"])
-            return True
+            return
         state = {f"model/{i}": host(v) for i, v in enumerate(model.variables)}
         snapshot.write(self.folder / INITIAL, state, {})
         # Last, so that a run counts as begun only once its weights are safe.
         write_json(path, dict(call))
-        return False
 
     def findings(self) -> list[Finding]:
         """The findings stored so far."""

@@ -97,7 +97,8 @@ class Studio:
         problem = self.problem
         self.recipe = recipe
         self._stream: Any = None
-        self.evaluation_batch = max(1, recipe.compute.batch_size * EVALUATION_FACTOR)
+        micro_batch = math.ceil(recipe.compute.batch_size / recipe.compute.accumulate)
+        self.evaluation_batch = micro_batch * EVALUATION_FACTOR
         self.trainer = Trainer(
             problem.model,
             recipe,
@@ -106,8 +107,12 @@ class Studio:
             monitored=True,
             seed=self.seed,
         )
+        settings = recipe.optimization
+        if recipe.mark("optimization.learning_rate").origin == "learned":
+            # Only the schedule's peak: the optimizer keeps its own rate for the time after.
+            settings = dataclasses.replace(settings, learning_rate=None)
         with self.trainer.scope():
-            optimizer = optimizers.build(recipe.optimization, problem.compiled_optimizer)
+            optimizer = optimizers.build(settings, problem.compiled_optimizer)
         self.trainer.compile(
             optimizer,
             problem.loss,
@@ -144,8 +149,8 @@ class Studio:
             RunError: A micro-batch is one sample already.
         """
         compute = self.recipe.compute
-        count = compute.accumulate * 2
-        if count > compute.batch_size:
+        count = min(2 * compute.accumulate, compute.batch_size)
+        if count == compute.accumulate:
             raise RunError(
                 "The device has too little memory for a single sample.",
                 required="memory for one sample, its activations and gradients",

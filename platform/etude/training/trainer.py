@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -13,11 +13,13 @@ from keras import ops
 
 from etude.data.resident import Resident, as_input, gather, sample_spec
 from etude.errors import ModelError
+from etude.inspection.compiled import family_of
 from etude.optim import _registry as optimizers
 from etude.optim import momentum as momentum_of
 from etude.recipe import Recipe
-from etude.training import _keras_compat, checks, gradients
-from etude.training.averaging import Average
+from etude.tasks._masked import align
+from etude.training import _keras_compat, checks, gradients, lengths
+from etude.training.averaged_model import AveragedModel
 from etude.training.backends import tensorflow as backend
 from etude.training.controls import Controls
 from etude.training.step import Batch, stages
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from etude.tasks._base import Task
 
 
-class Trainer(keras.Model):
+class Trainer(AveragedModel):
     """Trains a Keras model by a Recipe, with Keras' own `fit`, callbacks and saving.
 
     `compile`, `fit`, `evaluate`, `predict` and `save` behave as on the model itself; the
@@ -66,6 +68,7 @@ class Trainer(keras.Model):
         recipe = recipe or Recipe()
         checks.check_model(model)
         checks.check_recipe(recipe)
+        checks.check_parts(model, recipe, class_weights, monitored=monitored)
         super().__init__(name=f"trainer_of_{model.name}", dtype=model.dtype_policy)
         self.model = model
         self.recipe = recipe
@@ -76,11 +79,11 @@ class Trainer(keras.Model):
             task.soft_loss() if task and recipe.regularization.label_smoothing else None
         )
         self._own_compute_loss = type(model).compute_loss is not keras.Model.compute_loss
-        self._average: Average | None = None
-        self._averaging = False
         self._free_rate = True
+        self._pixelwise = False
         self._first_rate: Any = None
         self._epoch_iterator: Any = None
+        self._monitored = monitored
         self._distribute_strategy = _keras_compat.distribute_strategy(model)
         self.controls: Controls | None = None
         if (
@@ -121,25 +124,6 @@ class Trainer(keras.Model):
         """The user's model's outputs."""
         return self._forward(inputs, training)
 
-    def save(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
-        """Saves the user's model; see `keras.Model.save`."""
-        with self.averaged():
-            self.model.save(filepath, overwrite=overwrite, **options)
-
-    def save_weights(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
-        """Saves the user's model's weights; see `keras.Model.save_weights`."""
-        with self.averaged():
-            self.model.save_weights(filepath, overwrite=overwrite, **options)
-
-    def load_weights(self, filepath: Any, **options: Any) -> None:
-        """Loads the user's model's weights; see `keras.Model.load_weights`."""
-        self.model.load_weights(filepath, **options)
-
-    def export(self, filepath: Any, **options: Any) -> None:
-        """Exports the user's model; see `keras.Model.export`."""
-        with self.averaged():
-            self.model.export(filepath, **options)
-
     def compile(
         self,
         optimizer: Any = None,
@@ -155,11 +139,16 @@ class Trainer(keras.Model):
         """Configures training, as `keras.Model.compile`.
 
         What is left out comes from what the model was compiled with, then from the
-        recipe. The user's model is compiled alike, with the same optimizer.
+        recipe. A learning rate that the recipe states is set on any optimizer that has no
+        schedule of its own. The user's model is compiled alike, with the same optimizer.
+
+        Raises:
+            RecipeError: Label smoothing would take the place of a loss of the user's own.
         """
         before = _keras_compat.compile_arguments(self.model) if self.model.compiled else {}
         settings = self.recipe.optimization
         loss = before.get("loss") if loss is None else loss
+        checks.check_smoothing(self.recipe, self._task, loss)
         if loss is None and self._task is not None:
             loss = self._task.loss()
         if metrics is None and weighted_metrics is None:
@@ -171,7 +160,7 @@ class Trainer(keras.Model):
             "loss": loss,
             "loss_weights": loss_weights,
             "run_eagerly": eager,
-            "steps_per_execution": steps_per_execution or self.recipe.compute.steps_per_execution,
+            "steps_per_execution": steps_per_execution or self._steps_per_execution(before),
             "jit_compile": self._jit(before, eager) if jit_compile is None else jit_compile,
         }
         with self.scope():
@@ -194,21 +183,38 @@ class Trainer(keras.Model):
                 auto_scale_loss=False,
                 **options,
             )
+        masks = self._task is not None and self._task.name == "semantic_segmentation"
+        self._pixelwise = masks and family_of(loss) is not None
         self._free_rate = optimizers.has_free_rate(self.optimizer)
+        if self._free_rate and settings.learning_rate is not None and not self._monitored:
+            self.optimizer.learning_rate = settings.learning_rate
         self._first_rate = None
         if self._free_rate:
             self._first_rate = ops.convert_to_numpy(self.optimizer.learning_rate).copy()
         if self.controls is not None:
             self._start_controls()
 
-    def fit(self, x: Any = None, y: Any = None, **options: Any) -> Any:
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        **options: Any,
+    ) -> Any:
         """Trains; takes what `keras.Model.fit` takes, and `Resident` data.
 
-        Without `batch_size` the recipe's is used, where the data are not batched already.
+        Without `batch_size` the recipe's is used, where the data are not batched already. A
+        schedule ends with the last of `epochs`, and goes on from `initial_epoch`; afterwards
+        the optimizer has its rate back.
         """
         if not self.compiled:
             self.compile()
-        batch_size = options.pop("batch_size", None)
+        options |= {"epochs": epochs, "verbose": verbose}
+        managed = self._monitored or self.controls is None
+        options["callbacks"] = callbacks if managed else lengths.with_length(self, callbacks)
         own = self.recipe.compute.batch_size
         validation = options.get("validation_data")
         resident = x  # batches of ids hold no reference to the data that they are of
@@ -238,23 +244,36 @@ class Trainer(keras.Model):
         history = super().fit(x, y, **options)
         del resident
         self.finish_average()
+        if not managed and self.recipe.optimization.schedule != "constant":
+            self.restore_rate()
         return history
 
-    def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> Any:
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        **options: Any,
+    ) -> Any:
         """Evaluates as `keras.Model.evaluate`, with the averaged weights if there are any."""
         data = x
         if isinstance(x, Resident):
-            data = x.in_order(options.pop("batch_size", None) or self.recipe.compute.batch_size)
+            data, batch_size = x.in_order(batch_size or self.recipe.compute.batch_size), None
+        options |= {"batch_size": batch_size, "verbose": verbose}
         if not self.compiled:
             self.compile()
         with self.averaged():
             return super().evaluate(data, y, **options)
 
-    def predict(self, x: Any, **options: Any) -> Any:
+    def predict(
+        self, x: Any, batch_size: int | None = None, verbose: Any = "auto", **options: Any
+    ) -> Any:
         """Predicts as `keras.Model.predict`, with the averaged weights if there are any."""
         data = x
         if isinstance(x, Resident):
-            data = x.in_order(options.pop("batch_size", None) or self.recipe.compute.batch_size)
+            data, batch_size = x.in_order(batch_size or self.recipe.compute.batch_size), None
+        options |= {"batch_size": batch_size, "verbose": verbose}
         with self.averaged():
             return super().predict(data, **options)
 
@@ -270,7 +289,9 @@ class Trainer(keras.Model):
         _keras_compat.track_loss(self, loss, ops.shape(batch.x)[0])
         limit = self.recipe.regularization.clip_norm
         if limit is not None:
-            grads = gradients.clip_by_global_norm(grads, self._scaled_limit(limit))
+            grads = gradients.clip_by_global_norm(
+                grads, self._scaled_limit(limit), backend.over_replicas(grads)
+            )
         self._update(grads, loss)
         return self.compute_metrics(batch.x, batch.y, y_pred, sample_weight=batch.weight)
 
@@ -297,6 +318,9 @@ class Trainer(keras.Model):
             return _keras_compat.compute_loss(
                 self.model, x, y, y_pred, sample_weight, training=training
             )
+        if sample_weight is not None and self._pixelwise:
+            # Keras would line up weights (batch,) of masks with the width.
+            sample_weight = align(sample_weight, len(y_pred.shape) - 1)
         return super().compute_loss(x, y, y_pred, sample_weight, training=training)
 
     def _forward(self, x: Any, training: bool | None) -> Any:
@@ -366,27 +390,6 @@ class Trainer(keras.Model):
 
     # -- State ---------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Within the context the model holds the averaged weights, if there are any."""
-        average = self._average
-        if average is None or not self._averaging:
-            yield
-            return
-        average.swap()
-        self._averaging = False
-        try:
-            yield
-        finally:
-            average.swap()
-            self._averaging = True
-
-    def finish_average(self) -> None:
-        """Gives the averaged weights to the model for good; `fit` does it when it ends."""
-        if self._average is not None and self._averaging:
-            self._average.swap()
-            self._averaging = False
-
     def restore_rate(self) -> None:
         """Puts the optimizer's rate back to what it was when it was compiled.
 
@@ -396,42 +399,14 @@ class Trainer(keras.Model):
             self.optimizer.learning_rate = float(self._first_rate)
 
     @property
-    def first_rate(self) -> float:
-        """The optimizer's rate when it was compiled; 0 where it has a schedule of its own."""
-        return 0.0 if self._first_rate is None else float(self._first_rate)
-
-    @property
-    def average(self) -> Average | None:
-        """The running average of the weights, once a fit has begun one."""
-        return self._average
-
-    @property
     def epoch_iterator(self) -> Any:
         """Keras' iterator of the fit that runs."""
         return self._epoch_iterator
 
-    def start_average(self) -> None:
-        """Begins the average of the weights, where the recipe keeps one; `fit` does it."""
-        decay = self.recipe.regularization.ema_decay
-        if decay is not None and not self.model.built:
-            raise ModelError(
-                "An average of the weights needs weights to begin with.",
-                required="a model that is built",
-                received="a model whose weights do not exist yet",
-                advice="call the model on a batch once, or `model.build(input_shape)`",
-            )
-        if decay is None or self._averaging:
-            return
-        self._averaging = True
-        if self._average is not None:
-            self._average.reset()
-            return
-        with self.scope():
-            self._average = Average(self.model, decay)
-        self.train_function = None  # one that was traced before knows nothing of it
-
     def _start_controls(self) -> None:
         assert self.controls is not None
+        if self._free_rate:  # so that a change by a callback shows before the first step, too
+            self.controls.latest.assign(ops.convert_to_numpy(self.optimizer.learning_rate))
         if self.recipe.optimization.learning_rate is None and self._free_rate:
             self.controls.peak.assign(ops.convert_to_numpy(self.optimizer.learning_rate))
 
@@ -447,6 +422,10 @@ class Trainer(keras.Model):
         if compiled is not None and self.recipe.mark("optimization.optimizer").origin == "default":
             settings = dataclasses.replace(settings, optimizer=optimizers.COMPILED)
         return optimizers.build(settings, compiled)
+
+    def _steps_per_execution(self, before: Mapping[str, Any]) -> int:
+        own = self.recipe.compute.steps_per_execution
+        return own if own > 1 else int(before.get("steps_per_execution") or 1)
 
     def _jit(self, before: Mapping[str, Any], eager: bool) -> Any:
         if self.recipe.compute.xla:

@@ -10,6 +10,16 @@ import tensorflow as tf
 OUT_OF_MEMORY: tuple[type[BaseException], ...] = (tf.errors.ResourceExhaustedError, MemoryError)
 
 
+def over_replicas(gradients: Sequence[Any]) -> Sequence[Any] | None:
+    """The gradients summed over all replicas; `None` where there is only one."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return None
+    there = [g for g in gradients if g is not None]
+    summed: Sequence[Any] = context.all_reduce(tf.distribute.ReduceOp.SUM, there)
+    return summed
+
+
 def value_and_grad(
     function: Callable[[], tuple[Any, Any]], variables: Callable[[], Sequence[Any]]
 ) -> tuple[Any, Any, list[Any]]:

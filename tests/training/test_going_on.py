@@ -1,0 +1,151 @@
+"""Runs that were killed where it hurts: the same call goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+import pytest
+import tensorflow as tf
+
+import etude
+from etude.recipe import Recipe
+from etude.training import progress
+from etude.training.studio import Studio
+
+from . import helpers
+from .test_run import RECIPE, KillAt, Killed, _train
+
+LEARNED = (
+    Recipe()
+    .give(compute={"batch_size": 16}, optimization={"optimizer": "sgd", "schedule": "one_cycle"})
+    .learn("learning_rate", optimization={"learning_rate": 0.3})
+)
+
+
+@pytest.mark.parametrize("step", [1, 12])
+def test_a_learned_rate_is_still_the_rate(step: int, tmp_path: Path) -> None:
+    """States are only at segments' ends here, so the first kill goes back to step 0."""
+    plain, report = _train(LEARNED)
+    with pytest.raises(Killed):
+        _train(LEARNED, run_dir=tmp_path, callbacks=[KillAt(step)])
+    model, again = _train(LEARNED, run_dir=tmp_path)
+    assert helpers.difference(helpers.weights(model), helpers.weights(plain)) == 0.0
+    assert again.history["learning_rate"] == report.history["learning_rate"]
+    assert not any("A callback changed" in event for event in again.events)
+    # And the optimizer has its own rate afterwards, as without the kill: SGD's default.
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+    assert float(plain.optimizer.learning_rate) == pytest.approx(0.01)
+
+
+def test_a_studied_run_goes_on_with_what_was_found(tmp_path: Path) -> None:
+    def fit(folder: Path, *callbacks: Any) -> Any:
+        model = helpers.sequential()
+        report = etude.fit(
+            model, helpers.images(480), epochs=12, run_dir=folder, callbacks=callbacks, verbose=0
+        )
+        return model, report
+
+    whole, report = fit(tmp_path / "whole")
+    found = report.recipe.optimization.learning_rate
+    assert found is not None and str(report.recipe.mark("optimization.learning_rate")) == (
+        "learned by learning_rate"
+    )
+    with pytest.raises(Killed):
+        fit(tmp_path / "killed", KillAt(3))
+    model, again = fit(tmp_path / "killed")
+    assert again.recipe.optimization.learning_rate == found
+    assert max(again.history["learning_rate"]) > 0.5 * found
+    assert helpers.difference(helpers.weights(model), helpers.weights(whole)) == 0.0
+
+
+def test_a_scheduler_sets_the_rate_of_the_segment_that_begins(tmp_path: Path) -> None:
+    recipe = Recipe().give(
+        compute={"batch_size": 16}, optimization={"optimizer": "sgd", "schedule": "constant"}
+    )
+
+    def scheduler() -> Any:
+        return keras.callbacks.LearningRateScheduler(lambda epoch: 0.2 * 0.5**epoch)
+
+    plain, report = _train(recipe, callbacks=[scheduler()])
+    assert report.history["learning_rate"] == pytest.approx([0.2, 0.1, 0.05, 0.025])
+    with pytest.raises(Killed):
+        _train(recipe, callbacks=[scheduler(), KillAt(20)], run_dir=tmp_path)
+    model, again = _train(recipe, callbacks=[scheduler()], run_dir=tmp_path)
+    assert again.history["learning_rate"] == pytest.approx([0.2, 0.1, 0.05, 0.025])
+    assert helpers.difference(helpers.weights(model), helpers.weights(plain)) == 0.0
+
+
+def test_the_report_of_an_interruption_is_not_that_of_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupt(KillAt):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self._left -= 1
+            if self._left == 0:
+                raise KeyboardInterrupt
+
+    assert _train(run_dir=tmp_path, callbacks=[Interrupt(12)])[1].reason == progress.INTERRUPTED
+
+    def killed(*args: Any) -> Any:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Studio, "evaluate", killed)
+        with pytest.raises(Killed):  # it has trained to its end, and is killed before the report
+            _train(run_dir=tmp_path)
+    model, report = _train(run_dir=tmp_path)
+    assert report.reason == progress.FINISHED
+    assert report.budget["steps"] == 34
+    assert helpers.difference(helpers.weights(model), helpers.weights(_train()[0])) == 0.0
+
+
+def test_averaged_weights_are_those_of_a_run_opened_again(tmp_path: Path) -> None:
+    recipe = RECIPE.give(regularization={"best_weights": False})
+    model, _ = _train(recipe, run_dir=tmp_path)
+    shutil.rmtree(tmp_path / "model.keras", ignore_errors=True)
+    (tmp_path / "report.json").unlink()
+    again, _ = _train(recipe, run_dir=tmp_path)
+    assert helpers.difference(helpers.weights(again), helpers.weights(model)) == 0.0
+    other, _ = _train(recipe.give(regularization={"ema_decay": None}))
+    assert helpers.difference(helpers.weights(other), helpers.weights(model)) > 1e-4
+
+
+def test_memory_that_ran_out_is_remembered(tmp_path: Path) -> None:
+    class Exhausted(KillAt):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self._left -= 1
+            if self._left == 0:
+                raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+
+    plain, report = _train(callbacks=[Exhausted(12)])
+    assert report.recipe.compute.accumulate == 2
+    # Back to step 8 after 12 steps; 20 steps on, in another segment, it is killed.
+    with pytest.raises(Killed):
+        _train(callbacks=[Exhausted(12), KillAt(32)], run_dir=tmp_path)
+    model, again = _train(callbacks=[], run_dir=tmp_path)
+    assert again.recipe.compute.accumulate == 2
+    assert helpers.difference(helpers.weights(model), helpers.weights(plain)) == 0.0
+
+
+def test_evaluation_is_cut_as_training_is() -> None:
+    problem = helpers.problem()
+    recipe = RECIPE.give(compute={"batch_size": 64, "accumulate": 16})
+    from etude.budget import Budget
+
+    studio = Studio(problem, recipe, budget=Budget(None))
+    assert studio.evaluation_batch == 4 * 4
+    sizes = []
+    for _ in range(2):
+        studio.halve_micro_batch(MemoryError("none left"))
+        sizes.append(studio.recipe.compute.accumulate)
+    assert sizes == [32, 64]
+    with pytest.raises(etude.errors.RunError, match="a single sample"):
+        studio.halve_micro_batch(MemoryError("none left"))
+    odd = Studio(
+        problem, RECIPE.give(compute={"batch_size": 48, "accumulate": 32}), budget=Budget(None)
+    )
+    odd.halve_micro_batch(MemoryError("none left"))
+    assert odd.recipe.compute.accumulate == 48  # single samples are tried before giving up
