@@ -183,7 +183,7 @@ def test_report_prints_what_is_stored(tmp_path: Path, capsys: pytest.CaptureFixt
         (["fit", "--data=nowhere.npz"], "There are no data called 'nowhere.npz'"),
         (["fit", "--data=fashion_mnist", "--widht=3"], "widht"),
         (["fit", "--data=fashion_mnist", "--width=three"], "three"),
-        (["fit", "--data=fashion_mnist", "--recipe=none.yaml"], "The recipe is not there"),
+        (["fit", "--data=fashion_mnist", "--recipe=none.yaml"], "The recipe cannot be read"),
         (["fit", "--data=fashion_mnist", "--resize=64"], "HEIGHTxWIDTH"),
         (["fit", "--data=fashion_mnist", "--class_weight=a:b"], "--class_weight"),
         (["fit", "--data=fashion_mnist", "--batch_size=0"], "batch_size"),
@@ -296,6 +296,27 @@ def test_outputs_follow_from_the_labels(
     model = make()
     assert model.output_shape == outputs
     assert model.name == ("unet" if len(outputs) == 4 else "resnet9")
+
+
+def test_masks_in_black_and_white_are_no_256_classes() -> None:
+    masks = np.where(np.eye(16)[None].repeat(4, 0) > 0, 255, 0)
+    with pytest.raises(DataError, match="divide the masks by 255"):
+        _command_data.count_outputs(open_source((IMAGES, masks)))
+    assert _command_data.count_outputs(open_source((IMAGES, masks)), 255) == 1
+    assert _command_data.count_outputs(open_source((IMAGES, masks // 255))) == 2
+    masks[3, 2, 1] = 7
+    assert _command_data.count_outputs(open_source((IMAGES, masks))) == 256
+    assert _command_data.count_outputs(open_source((IMAGES, np.array([0, 255, 0, 255])))) == 256
+
+
+def test_the_parts_of_a_file_in_the_home_folder_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    y = np.arange(4)
+    np.savez(tmp_path / "set.npz", x_train=IMAGES, y_train=y, x_test=IMAGES[:3], y_test=y[:3])
+    sets = _command_data.open_sets("~/set.npz")
+    assert sets.test is not None and (sets.train.size, sets.test.size) == (4, 3)
 
 
 def test_without_labels_no_network_can_be_chosen() -> None:

@@ -29,6 +29,21 @@ model = etude.load_model(sys.argv[1])
 print(json.dumps(model.evaluate(x, y, verbose=0, return_dict=True)))
 """
 
+BY_PATH = """
+import sys, json
+from etude.problem import Problem
+model = Problem.inspect(sys.argv[1], (x, y), ignore_label=7).model
+print(json.dumps(model.evaluate(x, y, verbose=0, return_dict=True)))
+"""
+
+BY_COMMAND = """
+import sys, json
+from etude import _command_data
+from etude.data import open_source
+model = _command_data.model_maker(sys.argv[1], open_source((x, y)))()
+print(json.dumps(model.evaluate(x, y, verbose=0, return_dict=True)))
+"""
+
 PLAIN = """
 import sys, json, keras
 try:
@@ -69,7 +84,9 @@ def saved(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "code", [SET + LOAD, PLAIN + SET + LOAD.replace("assert", "#")], ids=["etude", "keras first"]
+    "code",
+    [SET + LOAD, PLAIN + SET + LOAD.replace("assert", "#"), SET + BY_PATH, SET + BY_COMMAND],
+    ids=["etude", "keras first", "by path", "by command"],
 )
 def test_a_fresh_process_loads_and_evaluates_alike(saved, code) -> None:
     path, figures = saved

@@ -12,6 +12,7 @@ import numpy as np
 from etude import models
 from etude.data import open_npz, open_source
 from etude.errors import DataError, ModelError
+from etude.tasks.saving import load_model
 
 if TYPE_CHECKING:
     import keras
@@ -86,8 +87,9 @@ def _parts(text: str) -> set[str]:
     """The parts that a set brings of itself, besides what to train on."""
     if text == PACKAGED:
         return {"test"}
-    if text.lower().endswith(".npz") and Path(text).is_file():
-        return set(open_npz(text))
+    path = Path(text).expanduser()
+    if text.lower().endswith(".npz") and path.is_file():
+        return set(open_npz(path))
     return set()
 
 
@@ -166,14 +168,12 @@ def _stored(path: str, width: int | None) -> Callable[[], keras.Model]:
         )
 
     def load() -> keras.Model:
-        import keras
-
         try:
-            return keras.saving.load_model(path)
+            return load_model(path)
         except (TypeError, ValueError, OSError) as error:
             raise ModelError(
                 f"Keras cannot load {path}.",
-                required="a model that `keras.saving.load_model` loads by itself",
+                required="a model that `etude.load_model` loads by itself",
                 received=(str(error).strip().splitlines() or [type(error).__name__])[0],
                 advice="for a model with classes of your own, call `etude.fit` from Python",
             ) from error
@@ -204,10 +204,19 @@ def count_outputs(train: Source, ignore_label: int | None = None) -> int:
         )
     if len(shape) in (1, 3) and shape[-1] is not None and shape[-1] > 1:
         return int(shape[-1])
-    greatest = 0
+    greatest, black_and_white = 0, len(shape) >= 2
     for batch in train.in_order(_BATCH).as_numpy_iterator():
         labels = batch[1]
         counted = labels if ignore_label is None else labels[labels != ignore_label]
         if counted.size and np.isfinite(counted).all():
             greatest = max(greatest, int(counted.max()))
+            black_and_white = black_and_white and bool(((counted == 0) | (counted == 255)).all())
+    if black_and_white and greatest == 255:
+        raise DataError(
+            "The masks hold 0 and 255 alone.",
+            required="class numbers from 0 on",
+            received="the values 0 and 255 in masks, as images in black and white have them",
+            advice="divide the masks by 255, so that they hold 0 and 1 (or, where 255 is no class, "
+            "pass --ignore_label=255)",
+        )
     return greatest + 1

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etude.data._base import Arrays, Source
+from etude.data._base import Source
 from etude.errors import EtudeError, ModelError
 from etude.inspection import checks, compiled, fingerprint, outputs, preprocessing
 from etude.inspection import model as models
-from etude.inspection.sets import Opener, Set, compare
+from etude.inspection.sets import Opener, Set, compare, ignored_label
 from etude.tasks import Evidence, Task, choose
 
 if TYPE_CHECKING:
@@ -103,8 +103,9 @@ class Problem:
                 trained, and a built model is unchanged.
         """
         model = models.take(model)
+        ignore_label = ignored_label(ignore_label)
         opener = Opener(models.wants(model), resize, memory_budget, ignore_label)
-        opened, notes = opener.open(train, "train", finite=validation is None)
+        opened, notes = opener.open(train, "train", finite="split" if validation is None else "")
         look = _look(model, opened, task, ignore_label)
         labels = checks.check_labels(opened.source, opened.arrays, look.task)
         notes += [*look.notes, *checks.check_classes(labels, look.task)]
@@ -115,7 +116,13 @@ class Problem:
         for name, data in (("validation", validation), ("test", test), ("unlabeled", unlabeled)):
             if data is not None:
                 known = None if name == "unlabeled" else labels
-                parts[name], more = opener.open(data, name, labelled=known is not None)
+                parts[name], more = opener.open(
+                    data,
+                    name,
+                    labelled=known is not None,
+                    finite="" if name == "unlabeled" else "evaluated",
+                    class_names=opened.source.class_names,
+                )
                 notes += more + compare(opened, parts[name], known, look.task, name)[1]
         monitor, mode = compiled.monitor(look.given, look.task)
         facts = _facts(look, parts, labels)
@@ -169,11 +176,6 @@ def _sample(opened: Set) -> np.ndarray[Any, Any]:
     raise checks.empty(opened.source.name)
 
 
-def _deviation(opened: Set) -> float:
-    means, deviations = np.asarray(opened.scan.mean), np.asarray(opened.scan.std)
-    return float(np.sqrt((deviations**2).mean() + means.var()))
-
-
 @dataclasses.dataclass(frozen=True)
 class _Look:
     """What a look at the model, and at the first samples, gave."""
@@ -200,7 +202,7 @@ def _look(model: Any, opened: Set, name: str | None, ignore: int | None) -> _Loo
     _check_metrics(given, task)
     steps = preprocessing.read(model)
     scan = opened.scan
-    notes += preprocessing.check_range(steps, scan.min, scan.max, _deviation(opened), "train")
+    notes += preprocessing.check_range(steps, scan.min, scan.max, checks.deviation(scan), "train")
     notes += _model_notes(facts, end)
     return _Look(model, facts, end, given, steps, task, tuple(notes))
 
@@ -267,6 +269,7 @@ def _check_metrics(given: compiled.Compiled, task: Task) -> None:
 def _hold_out(parts: dict[str, Set], task: Task, seed: int, fraction: float, budget: int) -> str:
     """Splits `parts["train"]` in two, in place, and says how."""
     from etude.data import split
+    from etude.data.splitting import by_chance, period_of
 
     whole = parts["train"]
     labels = checks.whole(whole.source, whole.arrays)
@@ -276,7 +279,10 @@ def _hold_out(parts: dict[str, Set], task: Task, seed: int, fraction: float, bud
     for name, source in (("train", kept), ("validation", held)):
         arrays = None if whole.arrays is None else source.arrays(budget)
         parts[name] = Set(source, arrays, whole.scan)
-    how = "one of every so many" if strata is None else f"stratified, with seed {seed}"
+    if not by_chance(whole.source):
+        how = f"one of every {period_of(fraction)}, in the order of the stream"
+    else:
+        how = f"{'by chance' if strata is None else 'stratified'}, with seed {seed}"
     count = "some" if held.size is None else f"{held.size} of {whole.source.size}"
     if held.size is not None and whole.source.size is not None:
         asked = round(fraction * whole.source.size)
@@ -324,8 +330,9 @@ def _facts(look: _Look, parts: dict[str, Set], labels: checks.LabelFacts) -> dic
     train = parts["train"]
     spec, scan = train.source.spec, train.scan
     counts = labels.counts
-    if labels.complete and train.arrays is not None and train.arrays.labels is not None:
-        counts = _counted(train.arrays, task)  # after the split
+    if labels.complete and counts is not None:
+        after = checks.known_counts(train.source, train.arrays, task)  # after the split
+        counts = counts if after is None else after
     names = getattr(train.source, "class_names", None)
     shape = spec.label_shape
     return {
@@ -367,10 +374,3 @@ def _plain(facts: models.ModelFacts) -> dict[str, Any]:
         "layers": facts.layers,
         "policy": facts.policy,
     }
-
-
-def _counted(arrays: Arrays, task: Task) -> np.ndarray[Any, Any]:
-    assert arrays.labels is not None
-    step = 1024
-    blocks = range(0, len(arrays), step)
-    return np.sum([task.counts(arrays.labels[i : i + step]) for i in blocks], axis=0)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 
 import keras
 import numpy as np
@@ -117,6 +118,48 @@ def test_mapped_files_stay_on_disk(tmp_path, numbered):
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     source = open_source((mapped, numbered[1]))
     assert np.shares_memory(source.arrays(2**20).images, mapped)
+
+
+def test_parts_of_mapped_files_stay_on_disk(tmp_path, numbered):
+    x, y = numbered
+    mapped = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", x.dtype, x.shape)
+    mapped[:] = x
+    odd = open_source((mapped, y, y + 1.0)).subset(np.arange(1, 53, 2), name="odd")
+    part = odd.subset(np.array([4, 0, 25]), name="part")
+    assert (odd.size, part.size, part.name) == (26, 3, "part")
+    assert odd.arrays(26 * (60 + 12) - 1) is None
+    # What is written to the file afterwards is seen: neither part is a copy of it.
+    mapped[9, 0, 0, 0] = 200
+    images, labels, weights = (value.numpy() for value in next(iter(part.in_order(5))))
+    assert labels.tolist() == [9, 1, 51] == part.labels.tolist() and weights.tolist() == [10, 2, 52]
+    assert images[:, 0, 0, 0].tolist() == [200, 1, 51]
+    assert [block.tolist() for block in part.label_blocks(16)] == [[9, 1], [51]]
+    held = part.arrays(3 * (60 + 12))
+    assert held is part.arrays(2**20) and held.labels.tolist() == [9, 1, 51]
+    assert part.arrays(3 * (60 + 12) - 1) is None
+    assert not np.shares_memory(held.images, mapped)
+    np.testing.assert_array_equal(held.images, mapped[[9, 1, 51]])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bool", ">u2"])
+def test_mapped_files_of_odd_types_are_converted_batch_by_batch(tmp_path, numbered, dtype):
+    x, y = numbered
+    mapped = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.dtype(dtype), x.shape)
+    mapped[:] = x
+    tracemalloc.start()
+    source = open_source((mapped, y))
+    assert tracemalloc.get_traced_memory()[1] < mapped.nbytes / 2
+    tracemalloc.stop()
+    expected = {"float64": "float32", "bool": "uint8", ">u2": "uint16"}[dtype]
+    assert source.spec.image_dtype == expected
+    each = 60 * np.dtype(expected).itemsize + 8
+    assert source.arrays(53 * each - 1) is None
+    batch = next(iter(source.in_order(7)))[0].numpy()
+    assert batch.dtype == expected
+    np.testing.assert_array_equal(batch, x[:7] > 0 if dtype == "bool" else x[:7])
+    held = source.arrays(53 * each).images
+    assert held.dtype == expected and held.dtype.isnative
+    np.testing.assert_array_equal(held, x > 0 if dtype == "bool" else x)
 
 
 X = np.zeros((6, 4, 4, 3), np.uint8)

@@ -158,6 +158,64 @@ def test_wrong_folders_are_refused_in_words(tmp_path):
         open_source(tmp_path)
 
 
+def test_parts_of_a_set_are_no_classes(tmp_path):
+    for part, role in (("train", "training"), ("Val", "validation"), ("testing", "test")):
+        for kind in ("cat", "dog"):
+            write(tmp_path / "set" / part / kind / "1.png", np.zeros((3, 3, 3), np.uint8))
+        with pytest.raises(DataError, match="parts of a set, not classes") as caught:
+            open_source(tmp_path / "set")
+        assert f"{tmp_path / 'set' / part} as {role} data" in caught.value.advice
+    assert open_source(tmp_path / "set", labelled=False).size == 6
+    assert open_source(tmp_path / "set" / "train").class_names == ("cat", "dog")
+    write(tmp_path / "set" / "bus" / "1.png", np.zeros((3, 3, 3), np.uint8))
+    assert open_source(tmp_path / "set").class_names == ("Val", "bus", "testing", "train")
+
+
+def test_other_folders_beside_images_and_masks_are_left_aside(tmp_path):
+    for index in range(3):
+        for folder in ("images", "masks", "previews"):
+            write(tmp_path / folder / f"{index}.png", np.full((3, 4, 1), index, np.uint8))
+    source = open_source(tmp_path)
+    assert source.size == 3 and source.spec.label_shape == (3, 4)
+    assert "previews" in source.notes[0] and source.class_names is None
+    assert open_source(tmp_path, labelled=False).size == 3
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_originals_are_let_go_of_when_they_are_stacked(tmp_path, monkeypatch, masked):
+    """Nobody holds what was decoded beside the array that it was copied into."""
+    from etude.data import decode, folder
+
+    found = []
+
+    def kept(*args, **options):
+        found.append(decode.decode_all(*args, **options))
+        return found[-1]
+
+    monkeypatch.setattr(folder, "decode_all", kept)
+    for index in range(4):
+        image = np.full((3, 4, 3 if index else 4), index, np.uint8)
+        write(tmp_path / ("images" if masked else "a") / f"{index}.png", image)
+        write(tmp_path / ("masks" if masked else "b") / f"{index}.png", image[..., :1])
+    held = open_source(tmp_path).arrays(2**20)
+    wholes = [held.images, held.labels] if masked else [held.images]
+    assert len(found) == len(wholes)
+    for decoded, whole in zip(found, wholes, strict=True):
+        assert all(np.shares_memory(image, whole) for image in decoded.images)
+
+
+@pytest.mark.parametrize("budget", [2**30, 1])
+def test_classes_are_renumbered(pictures, budget):
+    source = open_source(pictures, memory_budget=budget)
+    table, names = np.array([2, 0, 4]), ("bee", "dog", "ant", "eel", "cow")
+    changed = source.renumbered(table, names)
+    expected = [{"ant": 2, "bee": 0, "cow": 4}[("ant", "bee", "cow")[label]] for label in LABELS]
+    assert changed.labels.tolist() == changed.arrays(2**20).labels.tolist() == expected
+    assert np.concatenate([b[1] for b in changed.in_order(4)]).tolist() == expected
+    assert changed.class_names == names and source.labels.tolist() == LABELS
+    np.testing.assert_array_equal(changed.arrays(2**20).images, source.arrays(2**20).images)
+
+
 @pytest.mark.parametrize("budget", [2**30, 1])
 def test_images_and_masks(tmp_path, budget):
     rng = np.random.default_rng(1)

@@ -37,3 +37,20 @@ def test_bad_files(tmp_path):
         open_npz(tmp_path / "text.npz")
     with pytest.raises(DataError, match="cannot be read"):
         open_npz(tmp_path / "absent.npz")
+
+
+def test_damaged_files_are_refused_wherever_the_damage_is(tmp_path):
+    x = np.random.default_rng(0).integers(0, 4, (40, 8, 8)).astype(np.uint8)
+    np.savez_compressed(tmp_path / "whole.npz", x=x, y=np.arange(40))
+    whole = (tmp_path / "whole.npz").read_bytes()
+    open_npz(tmp_path / "whole.npz")
+    for length in range(10, len(whole), 97):
+        (tmp_path / "cut.npz").write_bytes(whole[:length])
+        with pytest.raises(DataError, match="cannot be read"):
+            open_npz(tmp_path / "cut.npz")
+    for place in range(60, 400, 40):  # within the compressed images
+        (tmp_path / "spoilt.npz").write_bytes(
+            whole[:place] + bytes([255 - whole[place]]) * 8 + whole[place + 8 :]
+        )
+        with pytest.raises(DataError, match="cannot be read"):
+            open_npz(tmp_path / "spoilt.npz")

@@ -62,6 +62,16 @@ def test_batches_far_apart_meet_although_the_buffer_is_small(numbered):
     assert position.min() < 40
 
 
+def test_one_batch_may_weigh_nothing_but_not_all(numbered):
+    x, y = numbered
+    source = open_source(Batches(x, np.maximum(y - 8, -1), 7))  # the first 8 weigh 0
+    weights = source.arrays(2**20).weights
+    np.testing.assert_array_equal(weights, np.maximum(y - 7, 0))
+    nothing = open_source(Batches(x, np.full(53, -1), 7))
+    with pytest.raises(DataError, match="Every sample of train has the weight 0"):
+        nothing.arrays(2**20)
+
+
 def test_endless():
     source = open_source(Endless())
     assert source.endless and source.arrays(2**40) is None

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -44,6 +46,26 @@ def test_arrays_are_split_without_overlap(numbered):
     assert (train.name, held.name) == ("train", "train (held out)")
     images = next(iter(held.in_order(99)))[0].numpy()
     np.testing.assert_array_equal(images[:, 0, 0, 0], labels_of(held))
+
+
+def test_a_split_of_a_mapped_file_copies_nothing(tmp_path):
+    x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (4000, 8, 8, 3))
+    x[:] = np.arange(4000).reshape(-1, 1, 1, 1) % 251
+    source = open_source((x, np.arange(4000)))
+    tracemalloc.start()
+    train, held = split(source, 0.25, seed=0)
+    assert tracemalloc.get_traced_memory()[1] < x.nbytes / 2
+    tracemalloc.stop()
+    for part in (train, held):
+        images, labels = next(iter(part.shuffled(50, seed=0)))
+        np.testing.assert_array_equal(images[:, 0, 0, 0], labels.numpy() % 251)
+    assert sorted([*labels_of(train), *labels_of(held)]) == list(range(4000))
+
+
+def test_parts_of_a_stream_keep_its_memory_budget(numbered):
+    source = open_source(from_slices(numbered), memory_budget=8 * 68 * 2)  # a buffer of 2 samples
+    for part in split(source, 0.2, seed=0):
+        assert "buffer of 2 samples" in part.shuffle
 
 
 def test_adapted_sources_are_split_inside(numbered):

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from etude.data import open_source
+from etude.data.streams import passes_differ
 from etude.errors import DataError
 
 from_slices = tf.data.Dataset.from_tensor_slices
@@ -121,6 +122,69 @@ def test_a_stream_that_can_be_read_once_ends_and_does_not_hang(numbered):
     assert len(list(source.shuffled(4, seed=0).take(100))) < 14
 
 
+def test_a_stream_without_an_end_does_not_hang(numbered, monkeypatch):
+    from etude.data import tfdata
+
+    monkeypatch.setattr(tfdata, "COUNTED_AT_MOST", 500)
+    x, y = numbered
+    read = []
+
+    def forever():
+        i = 0
+        while True:
+            read.append(i)
+            yield x[i % 53], y[i % 53]
+            i += 1
+
+    signature = (tf.TensorSpec((4, 5, 3), tf.uint8), tf.TensorSpec((), tf.int64))
+    stream = tf.data.Dataset.from_generator(forever, output_signature=signature)
+    for ask in (lambda s: s.count(), lambda s: s.arrays(2**40)):
+        read.clear()
+        with pytest.raises(DataError, match="may have no end") as caught:
+            ask(open_source(stream))
+        assert "500" in str(caught.value) and "assert_cardinality" in caught.value.advice
+        assert len(read) < 1000
+    # What the advice says helps.
+    stated = stream.take(700).apply(tf.data.experimental.assert_cardinality(700))
+    assert open_source(stated).count() == 700
+    assert open_source(stream.repeat()).endless
+    assert open_source(stream.take(400)).count() == 400
+
+
+@pytest.fixture
+def seeds_left_alone():
+    yield
+    tf.random.set_seed(None)
+
+
+@pytest.mark.parametrize("seeded", [False, True])
+def test_passes_are_compared(numbered, seeded, seeds_left_alone):
+    x, y = numbered
+    plain = from_slices(numbered)
+
+    def brighter(image, label):
+        return image + tf.cast(tf.random.uniform((), 1, 250, tf.int32), image.dtype), label
+
+    noisy = plain.map(brighter)
+    once = iter(list(zip(x, y, strict=True)))
+    signature = (tf.TensorSpec((4, 5, 3), tf.uint8), tf.TensorSpec((), tf.int64))
+    alone = tf.data.Dataset.from_generator(lambda: once, output_signature=signature)
+    if seeded:
+        tf.random.set_seed(0)
+    for dataset, held, unheld in [
+        (plain, "", ""),
+        (plain.shuffle(53), "order", "either"),
+        (plain.shuffle(53, seed=1, reshuffle_each_iteration=False), "", ""),
+        (noisy, "contents", "either"),
+        (noisy.cache(), "", ""),
+    ]:
+        assert passes_differ(open_source(dataset), 2**20) == held
+        assert passes_differ(open_source(dataset), 10) == unheld
+    assert passes_differ(open_source(alone), 2**20) == ""
+    big = tf.data.Dataset.range(9000).map(lambda i: (tf.cast(tf.fill((2, 2, 1), i), tf.int32), i))
+    assert passes_differ(open_source(big.shuffle(9000)), 2**20) == "order"
+
+
 def test_several_sizes():
     sizes = [(4, 6), (8, 4), (4, 6)]
 
@@ -154,7 +218,24 @@ def unknown_rank():
     return dataset.map(lambda x, y: (tf.numpy_function(lambda a: a, [x], tf.float64), y))
 
 
+X = np.zeros((4, 4, 3))
+IMAGE, LABEL = tf.TensorSpec((4, 4, 3)), tf.TensorSpec((), tf.int64)
+WEIGHTS = tf.TensorSpec((None, None))
+
+
+def weighed(shape):
+    return from_slices((np.zeros((3, 4, 4, 3)), np.arange(3), np.ones((3, *shape))))
+
+
 BAD = {
+    "pixel weights": (lambda: weighed((4, 4)), "not one for each sample"),
+    "pixel weights in batches": (lambda: weighed((4, 4)).batch(2), "not one for each sample"),
+    "pixel weights of a shape found late": (
+        lambda: tf.data.Dataset.from_generator(
+            lambda: iter([(X, 0, np.ones((4, 4)))]), output_signature=(IMAGE, LABEL, WEIGHTS)
+        ),
+        "samples 0 to 31",
+    ),
     "unknown rank": (unknown_rank, "unknown number of axes"),
     "encoded": (lambda: from_slices((["a", "b"], [0, 1])), "text"),
     "features": (lambda: from_slices((np.zeros((6, 12)), np.arange(6))), "1 axes"),

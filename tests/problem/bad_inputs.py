@@ -622,6 +622,78 @@ def a_dataset_without_labels() -> Any:
     return inspect(scaled(), tf.data.Dataset.from_tensor_slices(images()).batch(8))
 
 
+@case("endless and cannot be evaluated")
+def endless_test_data() -> Any:
+    import tensorflow as tf
+
+    part = (images(), numbers())
+    data = tf.data.Dataset.from_tensor_slices(part).batch(8).repeat()
+    return inspect(scaled(), part, part, test=data)
+
+
+@case("endless and cannot be evaluated")
+def endless_validation_data() -> Any:
+    import tensorflow as tf
+
+    part = (images(), numbers())
+    data = tf.data.Dataset.from_tensor_slices(part).batch(8).repeat()
+    return inspect(scaled(), part, data)
+
+
+@case("not one for each sample")
+def weights_of_pixels_in_a_dataset() -> Any:
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices((images(), masks(), np.ones((N, 8, 8))))
+    return inspect(maps(), data.batch(4))
+
+
+@case("ignore_label")
+def ignore_label_of_a_bool() -> Any:
+    return inspect(maps(), (images(), masks()), ignore_label=True)
+
+
+@case("cannot be read")
+def a_truncated_npz() -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "set.npz"
+        np.savez_compressed(path, x=images(), y=numbers())
+        path.write_bytes(path.read_bytes()[:-400])
+        return inspect(scaled(), path)
+
+
+def classes(folder: Path, names: str) -> Path:
+    """A folder with a class of five images for each word."""
+    from PIL import Image
+
+    for number, name in enumerate(names.split()):
+        (folder / name).mkdir(parents=True)
+        for index, image in enumerate(images()[number * 5 : number * 5 + 5]):
+            Image.fromarray(image).save(folder / name / f"{index}.png")
+    return folder
+
+
+@case("holds parts of a set, not classes")
+def a_folder_of_parts() -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        return inspect(scaled(), classes(Path(folder), "train val test"))
+
+
+@case("owl, which train lacks, and lacks cat")
+def a_validation_folder_with_a_class_of_its_own() -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        train = classes(Path(folder) / "train", "cat dog emu")
+        return inspect(scaled(), train, classes(Path(folder) / "val", "dog emu owl"))
+
+
+@case("owl, which train lacks")
+def a_test_folder_with_a_class_of_its_own() -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        train = classes(Path(folder) / "train", "cat dog emu")
+        test = classes(Path(folder) / "test", "cat dog emu owl")
+        return inspect(scaled(), train, train, test=test)
+
+
 # -- models -------------------------------------------------------------------------------
 
 
@@ -730,6 +802,69 @@ def an_own_test_step() -> Any:
             return super().test_step(data)
 
     return inspect(Own([keras.layers.Flatten(), keras.layers.Dense(3)]), (unit(), numbers()))
+
+
+def own_entry(name: str) -> Any:
+    """A model whose class has a `fit` (or another method) of its own."""
+    import keras
+
+    def call_super(self: Any, *args: Any, **options: Any) -> Any:
+        return getattr(keras.Sequential, name)(self, *args, **options)
+
+    own = type("Own", (keras.Sequential,), {name: call_super})
+    return own([keras.layers.Flatten(), keras.layers.Dense(3)])
+
+
+def hub_task(preprocessor: Any) -> Any:
+    """A stand-in for a KerasHub task: `fit` and its kin apply a preprocessor first."""
+    import keras
+
+    class PipelineModel(keras.Model):
+        __module__ = "keras_hub.src.utils.pipeline_model"
+
+        def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+            return x, y, sample_weight
+
+        def fit(self, x: Any = None, y: Any = None, **options: Any) -> Any:
+            x, y, _ = self.preprocess_samples(x, y)
+            return super().fit(x, y, **options)
+
+        def evaluate(self, x: Any = None, y: Any = None, **options: Any) -> Any:
+            x, y, _ = self.preprocess_samples(x, y)
+            return super().evaluate(x, y, **options)
+
+        def predict(self, x: Any, **options: Any) -> Any:
+            return super().predict(self.preprocess_samples(x)[0], **options)
+
+    class ImageClassifier(PipelineModel):
+        __module__ = "keras_hub.src.models.image_classifier"
+
+        def __init__(self, preprocessor: Any) -> None:
+            image = keras.Input((8, 8, 3))
+            super().__init__(image, keras.layers.Dense(3)(keras.layers.Flatten()(image)))
+            self.preprocessor = preprocessor
+
+        def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+            return (x if self.preprocessor is None else self.preprocessor(x)), y, sample_weight
+
+    return ImageClassifier(preprocessor)
+
+
+@case("Own.fit")
+def an_own_fit() -> Any:
+    return inspect(own_entry("fit"), (unit(), numbers()))
+
+
+@case("Own.evaluate")
+def an_own_evaluate() -> Any:
+    return inspect(own_entry("evaluate"), (unit(), numbers()))
+
+
+@case("preprocessor = None")
+def a_hub_task_with_a_preprocessor() -> Any:
+    import keras
+
+    return inspect(hub_task(keras.layers.Rescaling(1 / 255)), (images(), numbers()))
 
 
 @case("2 input")
@@ -894,6 +1029,45 @@ def compiled_binary_loss_for_numbers() -> Any:
     return inspect(made, (images(), numbers()))
 
 
+def void(classes: int = 3) -> np.ndarray:
+    y = masks(classes)
+    y[:, 0] = 255
+    return y
+
+
+@case("compile it with ignore_class=255")
+def compiled_loss_that_knows_no_ignore_label() -> Any:
+    import keras
+
+    made = maps()
+    made.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return inspect(made, (images(), void()), ignore_label=255)
+
+
+@case("compile it with ignore_class=255")
+def compiled_loss_by_name_that_knows_no_ignore_label() -> Any:
+    made = maps(3, "softmax")
+    made.compile(loss="sparse_categorical_crossentropy")
+    return inspect(made, (images(), void()), ignore_label=255)
+
+
+@case("with ignore_class=0")
+def compiled_loss_of_another_ignore_label() -> Any:
+    import keras
+
+    made = maps()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
+    made.compile(loss=loss)
+    return inspect(made, (images(), void()), ignore_label=255)
+
+
+@case("leave the loss to Étude")
+def compiled_binary_loss_that_knows_no_ignore_label() -> Any:
+    made = maps(1, "sigmoid")
+    made.compile(loss="binary_crossentropy")
+    return inspect(made, (images(), void(2)[..., None]), ignore_label=255)
+
+
 @case("2 losses")
 def compiled_several_losses() -> Any:
     return inspect(scaled(3, loss=["mse", "mae"]), (images(), numbers()))
@@ -962,6 +1136,11 @@ def a_subclassed_model_whose_call_takes_no_training() -> Any:
 
 
 @good
+def an_own_predict() -> Any:
+    return inspect(own_entry("predict"), (unit(), numbers()))
+
+
+@good
 def a_darker_validation() -> Any:
     return inspect(scaled(), (images(), numbers()), (images() // 3, numbers()))
 
@@ -972,6 +1151,39 @@ def compiled_as_it_should_be() -> Any:
 
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     return inspect(scaled(3, loss=loss, metrics=["accuracy"]), (images(), numbers()))
+
+
+@good
+def compiled_with_the_ignore_label() -> Any:
+    import keras
+
+    made = maps()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
+    made.compile(loss=loss)
+    return inspect(made, (images(), void()), ignore_label=255)
+
+
+@good
+def compiled_with_the_loss_of_the_task() -> Any:
+    made = maps(1)
+    task = inspect(made, (images(), void(2)), ignore_label=255).task
+    made.compile(loss=task.loss(), metrics=task.metrics())
+    return inspect(made, (images(), void(2)), ignore_label=255)
+
+
+@good
+def compiled_for_one_hot_masks_with_rows_of_zeros() -> Any:
+    import keras
+
+    made = maps()
+    made.compile(loss=keras.losses.CategoricalCrossentropy(from_logits=True))
+    rows = np.concatenate([np.zeros((N, 1, 8, 3)), np.eye(3)[masks()][:, 1:]], axis=1)
+    return inspect(made, (images(), rows.astype(np.float32)), ignore_label=255)
+
+
+@good
+def a_hub_task_without_preprocessor() -> Any:
+    return inspect(hub_task(None), (unit(), numbers()))
 
 
 @good
@@ -991,3 +1203,52 @@ def an_application_with_its_own_preprocessing() -> Any:
     )
     x = np.random.default_rng(0).integers(0, 256, (N, 32, 32, 3)).astype(np.uint8)
     return inspect(net, (x, numbers()))
+
+
+@good
+def a_validation_folder_without_one_class() -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        train = classes(Path(folder) / "train", "cat dog emu")
+        return inspect(scaled(), train, classes(Path(folder) / "val", "dog emu"))
+
+
+@good
+def a_folder_with_a_class_called_test() -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        return inspect(scaled(), classes(Path(folder), "quiz test exam"))
+
+
+@good
+def validation_with_one_odd_pixel() -> Any:
+    x = unit()
+    x[3, 2, 1, 0] = 40
+    return inspect(model(), (unit(), numbers()), (x, numbers()))
+
+
+@good
+def validation_with_one_negative_pixel() -> Any:
+    x = unit()
+    x[3, 2, 1, 0] = -0.5
+    return inspect(model(), (unit(), numbers()), (x, numbers()))
+
+
+@good
+def ignore_label_of_numpy() -> Any:
+    y = masks()
+    y[:, 0] = 255
+    return inspect(maps(), (images(), y), ignore_label=np.int64(255))
+
+
+@good
+def a_batch_that_weighs_nothing() -> Any:
+    import keras
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int) -> Any:
+            part = slice(index * 8, index * 8 + 8)
+            return images()[part], numbers()[part], np.full(8, float(index))
+
+    return inspect(scaled(), Batches())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from etude.inspection import _graph, outputs
 from etude.inspection.model import run
@@ -40,9 +41,36 @@ class Own(keras.Model):
         return self.end(self.drop(self.norm(self.dense(self.flat(x))), training=training))
 
 
+class Constant(keras.Model):
+    """A subclassed model with the same outputs for all images, by its first weights."""
+
+    def __init__(self, value, units=3, end=lambda x: x, early=False):
+        super().__init__()
+        bias = keras.initializers.Constant(value)
+        self.early = L.Dense(units, kernel_initializer="zeros", bias_initializer=bias)
+        self.body = L.Dense(5, activation="relu")
+        self.late = L.Dense(units, kernel_initializer="zeros", bias_initializer=bias)
+        self.end, self.head = end, self.early if early else self.late
+        self.early.build((None, 5))
+        self.body.build((None, 192))
+        self.late.build((None, 5))
+
+    def call(self, x):
+        return self.end(self.head(self.body(keras.ops.reshape(x, (-1, 192)))))
+
+
+SIGMOID = keras.ops.sigmoid
+
+
+def softmax(x):
+    """No softmax, in spite of its name."""
+    return 3.0 * x
+
+
 SEEN = {
     "dense": (lambda: sequential(L.Dense(3)), "linear"),
     "dense_softmax": (lambda: sequential(L.Dense(3, activation="softmax")), "softmax"),
+    "dense_ops_sigmoid": (lambda: sequential(L.Dense(3, activation=SIGMOID)), "sigmoid"),
     "softmax_layer": (lambda: sequential(L.Dense(3), L.Softmax()), "softmax"),
     "activation_layer": (lambda: sequential(L.Dense(1), L.Activation("sigmoid")), "sigmoid"),
     "relu_layer": (lambda: sequential(L.Dense(3), L.ReLU()), "relu"),
@@ -73,6 +101,24 @@ MEASURED = {
         lambda: sequential(L.Dense(3, activation="softmax"), L.Rescaling(0.5)),
         "sigmoid",
     ),
+    "tensorflows_softmax": (lambda: sequential(L.Dense(3, activation=tf.nn.softmax)), "softmax"),
+    "lambda_sigmoid": (
+        lambda: sequential(L.Dense(3, activation=lambda x: 1.0 / (1.0 + keras.ops.exp(-x)))),
+        "sigmoid",
+    ),
+    "lambda_one_sigmoid": (
+        lambda: sequential(L.Dense(1), L.Activation(lambda x: SIGMOID(x))),
+        "sigmoid",
+    ),
+    "lambda_scale": (lambda: sequential(L.Dense(3, activation=lambda x: 2.0 * x)), "linear"),
+    "same_name_other_function": (lambda: sequential(L.Dense(3, activation=softmax)), "linear"),
+    "constant_logit": (lambda: Constant(0.2, 1), "linear"),
+    "constant_logits": (lambda: Constant(0.2), "linear"),
+    "constant_logits_that_sum_to_one": (lambda: Constant(1 / 3), "linear"),
+    "constant_logit_made_first": (lambda: Constant(0.2, 1, early=True), "linear"),
+    "constant_sigmoid": (lambda: Constant(0.2, 1, keras.ops.sigmoid), "sigmoid"),
+    "constant_sigmoids": (lambda: Constant(0.2, 3, keras.ops.sigmoid), "sigmoid"),
+    "constant_softmax": (lambda: Constant(0.2, 3, keras.ops.softmax), "softmax"),
     "batch_norm_last": (lambda: sequential(L.Dense(3), L.BatchNormalization()), "linear"),
 }
 

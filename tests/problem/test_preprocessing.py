@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -71,9 +73,57 @@ def test_arithmetic_is_seen_and_left_alone():
 def test_applications():
     small = dict(weights=None, input_shape=(32, 32, 3), classes=2)
     plain = preprocessing.read(keras.applications.MobileNetV2(alpha=0.35, **small))
-    assert plain.application == "mobilenetv2"
+    assert plain.application == "mobilenetv2_0.35_32"
     assert preprocessing.check_range(plain, 0, 255, 70, "train")
     assert preprocessing.check_range(plain, -1, 1, 0.5, "train") == []
+
+
+def named(name, first=lambda x: x):
+    """A small model of that name within another one."""
+    image = keras.Input((8, 8, 3))
+    inner = keras.Sequential([keras.Input((8, 8, 3)), L.Flatten(), L.Dense(2)], name=name)
+    return keras.Model(image, inner(first(image)))
+
+
+# What wants its images preprocessed outside, by the documentation of Keras.
+OUTSIDE = (
+    "InceptionV3", "InceptionResNetV2", "Xception", "NASNetMobile", "NASNetLarge", "ResNet50",
+    "ResNet101", "ResNet152", "ResNet50V2", "ResNet101V2", "ResNet152V2", "VGG16", "VGG19",
+    "DenseNet121", "DenseNet169", "DenseNet201",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_applications_by_the_names_that_keras_gives(kind):
+    given = inspect.signature(getattr(keras.applications, kind)).parameters["name"].default
+    steps = preprocessing.read(named(given))
+    assert steps.application == given
+    assert "preprocess_input" in preprocessing.check_range(steps, 0, 255, 70, "train")[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet20", "resnet", "resnet50_cifar", "vgg_small", "my_vgg16", "densenet40",
+     "mobilenet_tiny", "inception_small", "xception_like", "efficientnetb0", "convnext_tiny"],
+)  # fmt: skip
+def test_models_of_ones_own_are_no_applications(name):
+    steps = preprocessing.read(named(name))
+    assert steps.application is None
+    assert preprocessing.check_range(steps, 0, 1, 0.3, "train") == []
+
+
+@pytest.mark.parametrize("family", ["resnet50", "mobilenet_v2", "densenet"])
+def test_preprocess_input_within_the_model(family):
+    """All three kinds of keras.applications: BGR less the mean, -1..1, by mean and deviation."""
+    within = getattr(keras.applications, family).preprocess_input
+    steps = preprocessing.read(named("vgg16", within))
+    assert steps.application == "vgg16" and steps.arithmetic
+    assert preprocessing.check_range(steps, 0, 255, 70, "train") == []
+
+
+def test_channels_in_another_order_keep_their_range():
+    steps = preprocessing.read(named("own", lambda x: L.Rescaling(1 / 255)(x[..., ::-1])))
+    assert not steps.arithmetic and steps.apply(255.0) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(

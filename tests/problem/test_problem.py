@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+from etude.data import open_source
 from etude.errors import EtudeError
 from etude.problem import Problem
 
@@ -135,20 +136,24 @@ def test_streams_say_what_was_not_looked_at(monkeypatch):
 
 
 def test_a_class_that_falls_out_of_train_is_said():
-    y = np.zeros((N, 3), np.uint8)
+    """Class 3 occurs in two samples, which are of the strata of 1 and of 2, as rare as itself.
+    Each stratum gives one of its two samples: at one of four splits both with class 3 go."""
+    y = np.zeros((N, 4), np.uint8)
     y[:, 0] = 1
-    y[[4, 5], 1] = 1  # class 1 occurs only where the rarer class 2 does, or once more
-    y[4, 2] = 1
-    y[::7, 0] = 0
+    y[[4, 5], 1] = y[[6, 7], 2] = y[[4, 6], 3] = 1
     lost = []
-    for seed in range(8):
+    for seed in range(16):
         problem = Problem.inspect(
-            classifier(3, "sigmoid"), (images(), y), seed=seed, validation_split=0.5
+            classifier(4, "sigmoid"), (images(), y), seed=seed, validation_split=0.5
         )
-        counts = problem.facts["class_counts"]
-        assert bool(said(problem, "no training sample of class")) == (min(counts) == 0)
-        lost.append(min(counts) == 0)
-    assert any(lost) or y[:, 2].sum() == 1  # a class of one sample stays in training
+        kept = problem.train.arrays(10**9).labels
+        assert problem.facts["class_counts"] == kept.sum(0).tolist()
+        gone = not kept[:, 3].any()
+        assert [note[:48] for note in said(problem, "The split left")] == gone * [
+            "The split left no training sample of class 3: pa"
+        ]
+        lost.append(gone)
+    assert any(lost) and not all(lost)
 
 
 def test_classes_that_train_lacks_are_said_where_samples_have_several():
@@ -183,6 +188,214 @@ def test_streams_are_counted_by_the_look_at_them():
     passes = len(read)
     assert problem.train.count() == 45 and len(read) == passes
     assert sum(len(y) for _, y in problem.train.in_order(8)) == 45
+
+
+def stream(y, x=None, batch=7):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices((images(len(y)) if x is None else x, y)).batch(batch)
+
+
+def picture_folder(folder, names):
+    """Six images of a class each, with the class's place in the alphabet as their red value."""
+    import tensorflow as tf
+
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for index in range(6):
+            image = np.random.default_rng(index).integers(0, 99, (8, 8, 3)).astype(np.uint8)
+            image[0, 0, 0] = ord(name[0])
+            (folder / name / f"{index}.png").write_bytes(tf.io.encode_png(image).numpy())
+    return folder
+
+
+@pytest.mark.parametrize("budget", [2**30, 100])
+def test_classes_of_all_folders_are_numbered_as_in_train(tmp_path, budget):
+    names = ["cat", "dog", "horse"]
+    train = picture_folder(tmp_path / "train", names)
+    validation = picture_folder(tmp_path / "val", names[1:])
+    test = picture_folder(tmp_path / "test", ["horse"])
+    problem = Problem.inspect(
+        classifier(), train, validation, test=test, resize=(8, 8), memory_budget=budget
+    )
+    for source in (problem.train, problem.validation, problem.test):
+        for x, y in source.in_order(5):
+            assert [names[label][0] for label in y.numpy()] == [
+                chr(r) for r in x[:, 0, 0, 0].numpy()
+            ]
+    assert said(problem, "validation has no samples of cat; its classes are numbered as in train")
+    assert said(problem, "test has no samples of cat, dog;")
+    opened = open_source(validation, name="validation", memory_budget=budget)
+    again = Problem.inspect(classifier(), train, opened, memory_budget=budget)
+    held = np.concatenate([y.numpy() for _, y in again.validation.in_order(5)])
+    assert held.tolist() == [1] * 6 + [2] * 6
+    assert opened.labels.tolist() == [0] * 6 + [1] * 6  # the user's own is left as it was
+    with pytest.raises(EtudeError, match="test has emu, which train lacks, and lacks cat, dog"):
+        Problem.inspect(
+            classifier(), train, test=picture_folder(tmp_path / "more", ["emu", "horse"])
+        )
+
+
+def test_named_classes_of_streams_are_numbered_as_in_train():
+    from etude.data import DatasetSource
+
+    names = ("cat", "dog", "owl")
+    train = DatasetSource(stream(Y), class_names=names)
+    other = DatasetSource(stream(np.arange(20) % 2, batch=3), class_names=("owl", "dog"))
+    problem = Problem.inspect(classifier(), train, other, memory_budget=500)
+    labels = np.concatenate([y.numpy() for _, y in problem.validation.in_order(8)])
+    assert labels.tolist() == [2, 1] * 10 and labels.dtype == np.int64
+    y = np.arange(20) % 2
+    y[6], y[7] = 5, -1
+    wrong = DatasetSource(stream(y, batch=3), class_names=("owl", "dog"))
+    for budget in (500, 2**30):
+        with pytest.raises(EtudeError, match="5 in sample 6"):
+            Problem.inspect(classifier(), train, wrong, memory_budget=budget)
+    rows = DatasetSource(stream(np.eye(3)[Y]), class_names=names[::-1])
+    with pytest.raises(EtudeError, match="numbered in another way"):
+        Problem.inspect(classifier(), DatasetSource(stream(np.eye(3)[Y]), class_names=names), rows)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_all_labels_of_large_arrays_are_looked_at(monkeypatch, channels):
+    """Sorted by class, above the memory budget, adapted or not: as if they were in memory."""
+    from etude.inspection import checks
+
+    monkeypatch.setattr(checks, "LOOKED_AT", 20)
+    y = np.repeat([0, 1, 2], [40, 15, 5])
+    model = keras.Sequential(
+        [keras.Input((8, 8, channels)), L.Rescaling(1 / 255), L.Flatten(), L.Dense(3)]
+    )
+    problem = Problem.inspect(model, (images(), y), validation_split=0.2, memory_budget=500)
+    assert problem.train.arrays(500) is None
+    assert problem.facts["class_counts"] == [32, 12, 4]
+    held = np.concatenate([labels for _, labels in problem.validation.in_order(8)])
+    assert np.bincount(held).tolist() == [8, 3, 1]
+    assert said(problem, "(stratified, with seed 0)")
+
+
+def test_one_class_at_the_beginning_of_a_stream_is_a_note(monkeypatch):
+    from etude.inspection import checks
+
+    monkeypatch.setattr(checks, "LOOKED_AT", 20)
+    y = np.repeat([0, 1, 2], 20)
+    problem = Problem.inspect(classifier(), stream(y), (images(20, 1), Y[:20]), memory_budget=500)
+    assert said(problem, "In the first 20 samples of train only class 0 occurs")
+    with pytest.raises(EtudeError, match="Only one class occurs"):
+        Problem.inspect(classifier(), stream(y[:20]), memory_budget=500)
+
+
+def test_how_a_part_was_held_out_is_said():
+    assert said(Problem.inspect(classifier(), (images(), Y)), "(stratified, with seed 0)")
+    streamed = Problem.inspect(classifier(), stream(Y), memory_budget=500, validation_split=0.25)
+    assert said(streamed, "15 of 60 training samples are held out (one of every 4, in the order")
+    held = np.concatenate([y.numpy() for _, y in streamed.validation.in_order(8)])
+    assert held.tolist() == Y[3::4].tolist()
+    model = keras.Sequential([keras.Input((4, 4, 1)), L.Rescaling(1 / 255), L.Conv2D(3, 1)])
+    masks = np.random.default_rng(1).integers(0, 3, (N, 8, 8)).astype(np.uint8)
+    resized = Problem.inspect(
+        model, (images(), masks), resize=(4, 4), seed=5, memory_budget=500, validation_split=0.25
+    )
+    assert said(resized, "(by chance, with seed 5)")
+
+
+def test_validation_of_unknown_length_is_counted_before_training(monkeypatch):
+    import tensorflow as tf
+
+    from etude.data import tfdata
+
+    monkeypatch.setattr(tfdata, "COUNTED_AT_MOST", 200)
+
+    def forever():
+        while True:
+            yield images(1)[0], 1
+
+    spec = (tf.TensorSpec((8, 8, 1), tf.uint8), tf.TensorSpec((), tf.int64))
+    endless = tf.data.Dataset.from_generator(forever, output_signature=spec)
+    data = (images(), Y)
+    for sets in ({"test": endless}, {"validation": endless}):
+        with pytest.raises(
+            EtudeError, match=f"The stream {next(iter(sets))} does not say how many"
+        ):
+            Problem.inspect(classifier(), data, **sets, memory_budget=500)
+
+
+class TestRandomStreams:
+    """Streams that differ from pass to pass are not frozen at one of their draws."""
+
+    def flipped(self, y=Y):
+        import tensorflow as tf
+
+        def flip(image, label):
+            return tf.image.random_flip_left_right(image), label
+
+        x = images(len(y))
+        return tf.data.Dataset.from_tensor_slices((x, y)).map(flip)
+
+    def seen(self, source, passes=12):
+        """What the first sample looked like in several epochs."""
+        found = set()
+        for _ in range(passes):
+            x, _ = next(iter(source.in_order(1)))
+            found.add(x.numpy().tobytes())
+        return found
+
+    def test_augmentation_goes_on(self):
+        problem = Problem.inspect(classifier(), self.flipped(), (images(20, 1), Y[:20]))
+        assert said(problem, "train brings other samples in every pass")
+        first = images()[:1]
+        # Twelve passes: one of the two alone would be there at one of 2048 draws.
+        assert self.seen(problem.train) == {first.tobytes(), first[:, :, ::-1].tobytes()}
+        assert problem.train.arrays(2**40) is None and problem.facts["sizes"]["train"] == 60
+        gray = keras.Sequential(
+            [keras.Input((8, 8, 3)), L.Rescaling(1 / 255), L.Flatten(), L.Dense(3)]
+        )
+        adapted = Problem.inspect(gray, self.flipped(), (images(20, 1), Y[:20])).train
+        assert adapted.arrays(2**40) is None and len(self.seen(adapted)) == 2
+
+    def test_a_part_of_it_is_not_held_out(self):
+        with pytest.raises(EtudeError, match="gives other samples in every pass"):
+            Problem.inspect(classifier(), self.flipped())
+
+    def test_a_py_dataset_that_augments(self):
+        class Batches(keras.utils.PyDataset):
+            def __len__(self):
+                return 6
+
+            def __getitem__(self, index):
+                part = slice(index * 10, index * 10 + 10)
+                noise = np.random.default_rng().integers(0, 2, (10, 8, 8, 1))
+                return images()[part] // 2 + noise.astype(np.uint8), Y[part]
+
+        problem = Problem.inspect(classifier(), Batches(), (images(20, 1), Y[:20]))
+        assert said(problem, "train brings other samples in every pass")
+        assert len(self.seen(problem.train)) == 12
+
+    def test_another_order_is_fine_and_said(self):
+        shuffled = stream(Y).unbatch().shuffle(N)
+        problem = Problem.inspect(classifier(), shuffled, (images(20, 1), Y[:20]))
+        assert said(problem, "train comes in another order in every pass")
+        assert problem.train.arrays(2**40) is not None
+        large = Problem.inspect(classifier(), shuffled, (images(20, 1), Y[:20]), memory_budget=500)
+        assert said(large, "Two passes over train begin with different samples")
+
+    def test_a_steady_stream_brings_no_note(self):
+        problem = Problem.inspect(classifier(), stream(Y), (images(20, 1), Y[:20]))
+        assert problem.notes == () and problem.train.arrays(2**40) is not None
+
+
+def test_one_odd_pixel_is_a_note_and_another_range_an_error():
+    x = images().astype(np.float32) / 255
+    odd = x[:20].copy()
+    odd[3, 2, 1, 0] = 40
+    free = keras.Sequential([L.Flatten(), L.Dense(3)])
+    problem = Problem.inspect(free, (x, Y), (odd, Y[:20]))
+    assert said(problem, "Pixels of validation are in 0..40, those of train in 0..1")
+    for other in (x * 40, x / 16, x * 2 - 1, (x - x.mean()) / x.std()):
+        with pytest.raises(EtudeError, match="differ in range"):
+            Problem.inspect(free, (x, Y), (other[:20], Y[:20]))
+        with pytest.raises(EtudeError, match="differ in range"):
+            Problem.inspect(free, (other, Y), (x[:20], Y[:20]))
 
 
 def test_own_metric_functions_are_copied():
@@ -305,6 +518,28 @@ class TestCompiled:
         model = classifier(1, loss=loss, metrics=["accuracy"])
         assert said(Problem.inspect(model, (images(), Y > 0)), "BinaryAccuracy(threshold=0.0)")
 
+    def test_metrics_that_count_ignored_pixels_are_said(self):
+        masks = np.random.default_rng(1).integers(0, 3, (N, 8, 8))
+        masks[:, 0] = 255
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
+
+        def own(y_true, y_pred):
+            return keras.ops.mean(y_pred, -1)
+
+        def notes(label, **compiling):
+            made = keras.Sequential([L.Rescaling(1 / 255), L.Conv2D(3, 3, padding="same")])
+            made.compile(loss=loss, **compiling)
+            labels = masks if label is not None else masks % 3
+            problem = Problem.inspect(made, (images(), labels), ignore_label=label)
+            return said(problem, "count pixels of the label 255")
+
+        iou = {"num_classes": 3, "sparse_y_pred": False}
+        deaf = keras.metrics.MeanIoU(**iou, name="deaf")
+        aware = keras.metrics.MeanIoU(**iou, name="aware", ignore_class=255)
+        assert "accuracy, deaf" in notes(255, metrics=["accuracy", deaf, aware, own])[0]
+        assert "deaf" in notes(255, weighted_metrics=[deaf])[0]
+        assert notes(255, metrics=[aware, own]) == notes(None, metrics=["accuracy"]) == []
+
     def test_a_binary_loss_makes_rows_multi_label(self):
         loss = keras.losses.BinaryCrossentropy(from_logits=True)
         problem = Problem.inspect(classifier(3, loss=loss), (images(), np.eye(3)[Y]))
@@ -346,6 +581,32 @@ class TestFingerprint:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         here = Problem.inspect(classifier(), (images(), Y)).fingerprint()
         assert done.stdout.strip() == here, done.stderr
+
+    @pytest.mark.parametrize("place", ["layer", "pipeline", "functional", "nested", "own"])
+    def test_a_seed_that_a_layer_drew_does_not_count(self, place):
+        class Own(keras.layers.RandomCrop):
+            pass
+
+        def make(size=6, flip="horizontal"):
+            crop = (Own if place == "own" else L.RandomCrop)(size, size)
+            if place == "pipeline":
+                crop = L.Pipeline([L.RandomFlip(flip), crop])
+            inner = [L.Rescaling(1 / 255), crop, L.Flatten(), L.Dense(3)]
+            model = keras.Sequential([keras.Input((8, 8, 1)), *inner])
+            if place not in ("functional", "nested"):
+                return model
+            if place == "functional":
+                model.pop()
+                return keras.Model(model.inputs, L.Dense(3)(model.outputs[0]))
+            image = keras.Input((8, 8, 1))
+            return keras.Model(image, model(image))
+
+        def print_of(model):
+            return Problem.inspect(model, (images(), Y)).fingerprint()
+
+        assert print_of(make()) == print_of(make()) != print_of(make(5))
+        if place == "pipeline":
+            assert print_of(make()) != print_of(make(flip="vertical"))
 
     def test_everything_that_matters_changes_it(self):
         x, frozen = images(), classifier()

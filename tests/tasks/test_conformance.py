@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
@@ -281,16 +282,127 @@ def test_losses_and_metrics_serialize(case):
         assert number(again.result()) == number(metric.result())
 
 
-def test_masks_take_one_weight_for_each_sample():
-    """Also where Keras' own ignore_class cannot: weights (batch,) on maps."""
-    case = next(c for c in CASES if c.name == "binary_masks_255")
+MASKS = [case for case in CASES if case.key == "semantic_segmentation"]
+# As many as the masks are wide, or high: Keras lines weights up with these axes.
+COUNTS = [len(CASES[0].labels), cases.W, cases.H]
+
+
+def by_sample(case, outputs, p, weights):
+    """Loss, pixel accuracy and mean IoU of weighted samples, pixel by pixel."""
+    targets, valid = case.dense()
+    single = case.output_shape[-1] == 1
+    losses, hits, weighed, pixels = 0.0, 0.0, 0.0, 0
+    table = np.zeros((2, 2) if single else (C, C))
+    for i, weight in enumerate(weights):
+        for place in np.argwhere(valid[i]):
+            t, q = targets[(i, *place)], p[(i, *place)]
+            if single:
+                true, guess = int(t[0]), int(q[0] > 0.5)
+                loss = -np.log(q[0] if true else 1.0 - q[0])
+            else:
+                true, guess, loss = int(t.argmax()), int(q.argmax()), -(t * np.log(q)).sum()
+            losses, pixels = losses + weight * loss, pixels + 1
+            hits, weighed = hits + weight * (true == guess), weighed + weight
+            table[true, guess] += weight
+    joined = table.sum(0) + table.sum(1) - np.diag(table)
+    iou = np.mean(np.diag(table)[joined > 0] / joined[joined > 0])
+    return {"loss": losses / pixels, "accuracy": hits / weighed, "mean_iou": iou}
+
+
+def cut(case, count):
+    """The case with its first samples alone, and a weight for each."""
+    few = dataclasses.replace(case, labels=case.labels[:count])
+    return few, np.linspace(0, 2, count).astype(np.float32)
+
+
+@pytest.mark.parametrize("case", MASKS, ids=lambda case: case.name)
+@pytest.mark.parametrize("count", COUNTS)
+@each_kind
+def test_masks_take_one_weight_for_each_sample(case, count, logits):
+    """A weight is that of all pixels of its sample, whatever the number of samples."""
+    case, weights = cut(case, count)
+    task = choose(case.evidence(logits))
+    outputs, p = outputs_of(case, logits)
+    expected = by_sample(case, outputs, p, weights)
+    metrics = task.metrics()
+    for given in (weights, weights[:, None]):
+        for metric in metrics:
+            metric.reset_state()
+            metric.update_state(case.labels, outputs, sample_weight=given)
+        found = {metric.name: number(metric.result()) for metric in metrics}
+        found["loss"] = number(task.loss()(case.labels, outputs, sample_weight=given))
+        assert found == pytest.approx(expected, abs=2e-6)
+    soft = task.soft_loss()(task.soften(case.labels, 0.0), outputs, sample_weight=weights)
+    assert number(soft) == pytest.approx(expected["loss"], abs=2e-6)
+
+
+class Fixed(keras.Model):
+    """Outputs are the images, plus one number to learn."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = self.add_weight(shape=(), initializer="zeros", name="shift")
+
+    def call(self, x):
+        return x + self.shift
+
+
+@pytest.mark.parametrize("case", MASKS, ids=lambda case: case.name)
+@pytest.mark.parametrize("theirs", [False, True], ids=["task", "compiled"])
+def test_weighted_masks_in_training_and_evaluation(case, theirs):
+    """Also by Keras' own loss, where the user compiled it; width == batch."""
+    from etude.training.trainer import Trainer
+
+    case, weights = cut(case, cases.W)
     task = choose(case.evidence(True))
     outputs, p = outputs_of(case, True)
-    targets, valid = case.dense()
-    weights = np.linspace(0, 2, len(outputs)).astype(np.float32)
-    each = cross_entropy(case, targets, p) * valid * weights[:, None, None]
-    loss = number(task.loss()(case.labels, outputs, sample_weight=weights))
-    assert loss == pytest.approx(each.sum() / valid.sum(), abs=1e-6)
+    loss = task.loss()
+    if theirs:
+        if task.single and case.ignore is not None:
+            pytest.skip("no loss of Keras' own leaves pixels of binary masks out")
+        if task.one_hot and not case.dense()[1].all():
+            pytest.skip("Keras' own counts a row of zeros in the mean")
+        own = keras.losses.BinaryCrossentropy if task.single else (
+            keras.losses.CategoricalCrossentropy if task.one_hot
+            else keras.losses.SparseCategoricalCrossentropy
+        )  # fmt: skip
+        options = {} if case.ignore is None else {"ignore_class": case.ignore}
+        loss = own(from_logits=True, **options)
+    expected = by_sample(case, outputs, p, weights)
+    trainer = Trainer(Fixed(), task=task)
+    trainer.compile(keras.optimizers.SGD(0.0), loss, weighted_metrics=task.metrics())
+    options = dict(sample_weight=weights, batch_size=len(outputs), verbose=0)
+    evaluated = trainer.evaluate(outputs, case.labels, return_dict=True, **options)
+    assert evaluated == pytest.approx(expected, abs=2e-6)
+    trained = trainer.fit(outputs, case.labels, **options).history
+    assert {name: values[0] for name, values in trained.items()} == pytest.approx(
+        expected, abs=2e-6
+    )
+
+
+@pytest.mark.parametrize("case", MASKS, ids=lambda case: case.name)
+def test_unweighted_masks_have_keras_own_loss_to_the_bit(case):
+    """Where Keras has one that leaves the same pixels out; with its gradient."""
+    import tensorflow as tf
+
+    task = choose(case.evidence(True))
+    if task.one_hot or (task.single and (case.ignore is not None or case.labels.ndim == 3)):
+        pytest.skip("Keras has no such loss")
+    if task.single:
+        plain = keras.losses.BinaryCrossentropy(from_logits=True)
+    else:
+        plain = keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, ignore_class=case.ignore
+        )
+    x = tf.constant(outputs_of(case, True)[0])
+    got = []
+    for loss in (task.loss(), plain):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = loss(case.labels, x)
+        got.append((value.numpy(), tape.gradient(value, x).numpy()))
+    assert got[0][0] == got[1][0]
+    np.testing.assert_array_equal(got[0][1], got[1][1])
 
 
 def test_balanced_weights_are_sklearns():

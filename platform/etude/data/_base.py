@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from etude.errors import DataError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -107,6 +110,33 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def spec(self) -> Spec:
         """Shape and dtype of a sample."""
+
+    @property
+    def labels(self) -> np.ndarray[Any, Any] | None:
+        """All labels `(samples, ...)`, where they are known without reading any image."""
+        return None
+
+    def label_blocks(self, block_bytes: int) -> Iterator[np.ndarray[Any, Any]]:
+        """All `labels` in blocks of about so many bytes; none where they are not known."""
+        labels = self.labels
+        if labels is not None:
+            step = max(1, block_bytes // max(1, labels[:1].nbytes))
+            for first in range(0, len(labels), step):
+                yield labels[first : first + step]
+
+    def renumbered(self, table: np.ndarray[Any, Any], names: tuple[str, ...]) -> Source:
+        """The source with class `c` called `table[c]`, a number in `names`.
+
+        Raises:
+            DataError: The labels are no class numbers, or cannot be changed.
+        """
+        raise DataError(
+            f"The classes of {self.name} are numbered in another way than those of train.",
+            required=f"classes in the order {', '.join(names)}",
+            received=f"the order {', '.join(self.class_names or ())}, and labels that cannot be "
+            f"numbered anew",
+            advice="number the classes of all sets alike",
+        )
 
     @abc.abstractmethod
     def arrays(self, limit: int) -> Arrays | None:

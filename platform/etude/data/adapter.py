@@ -175,6 +175,13 @@ def adapt(source: Source, adapter: Adapter) -> Source:
     return source if adapter.identity else AdaptedSource(source, adapter)
 
 
+def innermost(source: Source) -> Source:
+    """What is behind all adapters."""
+    while isinstance(source, AdaptedSource):
+        source = source.source
+    return source
+
+
 class AdaptedSource(Source):
     """A source whose images are adapted as they are read.
 
@@ -207,6 +214,23 @@ class AdaptedSource(Source):
         """Shape and dtype of a sample."""
         return self.adapter.spec(self.source.spec)
 
+    @property
+    def labels(self) -> Array | None:
+        """All labels, where they are known and not resized with the images."""
+        return None if self._labels_change else self.source.labels
+
+    @property
+    def _labels_change(self) -> bool:
+        return self.adapter.masks and self.adapter.resize is not None
+
+    def label_blocks(self, block_bytes: int) -> Iterator[Array]:
+        """As `Source.label_blocks`."""
+        return iter(()) if self._labels_change else self.source.label_blocks(block_bytes)
+
+    def renumbered(self, table: Array, names: tuple[str, ...]) -> Source:
+        """As `Source.renumbered`."""
+        return AdaptedSource(self.source.renumbered(table, names), self.adapter)
+
     def count(self) -> int:
         """The number of samples; reads a stream once when it is not known.
 
@@ -229,6 +253,10 @@ class AdaptedSource(Source):
 
     def arrays(self, limit: int) -> Arrays | None:
         """All samples in memory, or `None` when they take more than `limit` bytes."""
+        inner = innermost(self)
+        if isinstance(inner, StreamSource) and inner.varies:
+            self._held = None
+            return None
         if self._held is not None:
             return self._held if self._held.nbytes <= limit else None
         if self.endless or limit <= self._exceeds:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,13 @@ from etude.data.convert import Array
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+def image_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type that images of a type are read in: float64 as float32, bool as uint8."""
+    if dtype.kind == "f" and dtype.itemsize > 4:
+        return np.dtype(np.float32)
+    return np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
 
 
 def label_type(dtype: np.dtype[Any]) -> str:
@@ -109,10 +117,13 @@ class ArraySource(Source):
     """A source over arrays in memory (or memory-mapped).
 
     Args:
-        arrays: Checked samples.
+        arrays: Checked samples. Images of a type that models do not take (float64, bool) are
+            converted as they are read.
         name: What messages call the source.
         class_names: Names of the classes, in label order, where known.
         notes: What is worth saying of where the samples came from.
+        indices: `(samples,)`: which of `arrays`, in which order; `None` for all of them. A part
+            of a set is held in this way, so that what lies on disk stays there.
     """
 
     endless = False
@@ -124,18 +135,22 @@ class ArraySource(Source):
         name: str = "train",
         class_names: tuple[str, ...] | None = None,
         notes: tuple[str, ...] = (),
+        indices: Array | None = None,
     ) -> None:
         self.name = name
         self.shuffle = "perfect: every epoch is its own permutation of all samples"
         self.class_names = class_names
         self.notes = notes
-        self._arrays = arrays
-        self._spec = spec_of(arrays)
+        # Replaced as one, since readers in threads take it as it is.
+        self._view: tuple[Arrays, Array | None] = (arrays, indices)
+        dtype = image_type(arrays.images.dtype)
+        self._spec = dataclasses.replace(spec_of(arrays), image_dtype=dtype.name)
 
     @property
     def size(self) -> int:
         """The number of samples."""
-        return len(self._arrays)
+        arrays, indices = self._view
+        return len(arrays) if indices is None else len(indices)
 
     @property
     def spec(self) -> Spec:
@@ -148,15 +163,71 @@ class ArraySource(Source):
 
     def arrays(self, limit: int) -> Arrays | None:
         """All samples in memory, or `None` when they take more than `limit` bytes."""
-        return self._arrays if self._arrays.nbytes <= limit else None
+        arrays, indices = self._view
+        if indices is None and arrays.images.dtype == image_type(arrays.images.dtype):
+            return arrays if arrays.nbytes <= limit else None
+        rows = [part.nbytes // max(1, len(part)) for part in parts_of(arrays)[1:]]
+        pixels = int(np.prod(arrays.images.shape[1:], dtype=np.int64))
+        rows.append(pixels * np.dtype(self.spec.image_dtype).itemsize)
+        if self.size * sum(rows) > limit:
+            return None
+        held = self._read(np.arange(self.size))
+        self._view = (held, None)  # the whole is let go of
+        return held
+
+    @property
+    def labels(self) -> Array | None:
+        """All labels `(samples, ...)`; of a part that is not held, a copy."""
+        arrays, indices = self._view
+        if indices is None or arrays.labels is None:
+            return arrays.labels
+        return arrays.labels[indices]
+
+    def label_blocks(self, block_bytes: int) -> Iterator[Array]:
+        """As `Source.label_blocks`; of a part, one block at a time is copied."""
+        arrays, indices = self._view
+        if indices is None or arrays.labels is None:
+            yield from super().label_blocks(block_bytes)
+            return
+        step = max(1, block_bytes // max(1, arrays.labels[:1].nbytes))
+        for first in range(0, len(indices), step):
+            yield arrays.labels[indices[first : first + step]]
+
+    def renumbered(self, table: Array, names: tuple[str, ...]) -> Source:
+        """As `Source.renumbered`."""
+        arrays, indices = self._view
+        if arrays.labels is None or arrays.labels.ndim != 1 or arrays.labels.dtype.kind not in "iu":
+            return super().renumbered(table, names)
+        old = arrays.labels
+        known = (old >= 0) & (old < len(table))  # what is no class stays, to be reported as such
+        labels = np.where(known, table[np.where(known, old, 0)], old).astype(old.dtype)
+        return ArraySource(
+            dataclasses.replace(arrays, labels=labels),
+            name=self.name,
+            class_names=names,
+            notes=self.notes,
+            indices=indices,
+        )
 
     def subset(self, indices: Array, *, name: str) -> ArraySource:
-        """A source of the samples at `indices`, in that order."""
-        taken = self._arrays.take(indices)
-        return ArraySource(taken, name=name, class_names=self.class_names, notes=self.notes)
+        """A source of the samples at `indices`, in that order; nothing is copied."""
+        arrays, known = self._view
+        return ArraySource(
+            arrays,
+            name=name,
+            class_names=self.class_names,
+            notes=self.notes,
+            indices=indices if known is None else known[indices],
+        )
+
+    def _read(self, ids: Array) -> Arrays:
+        arrays, indices = self._view
+        taken = arrays.take(ids if indices is None else indices[ids])
+        images = taken.images.astype(self.spec.image_dtype, copy=False)
+        return dataclasses.replace(taken, images=images)
 
     def _take(self, ids: Array) -> tuple[Array, ...]:
-        return parts_of(self._arrays.take(ids))
+        return parts_of(self._read(ids))
 
     def in_order(self, batch_size: int) -> tf.data.Dataset:
         """One pass in natural order; the last batch may be smaller."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -78,8 +79,22 @@ def _ragged(value: Any, what: str, name: str) -> DataError:
     )
 
 
-def as_array(value: Any, what: str, name: str) -> Array:
+def is_mapped(array: Array) -> bool:
+    """Whether an array, or what it is a view of, lies in a file."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap)
+
+
+def as_array(value: Any, what: str, name: str, *, as_mapped: bool = False) -> Array:
     """`value` as a native-endian array, never of objects.
+
+    Args:
+        value: What the user holds.
+        what: What messages call it.
+        name: What messages call the set.
+        as_mapped: Leaves what lies in a file in its byte order.
 
     Raises:
         DataError: For None, generators, tables, ragged lists and objects.
@@ -96,20 +111,25 @@ def as_array(value: Any, what: str, name: str) -> Array:
         raise _ragged(value, what, name)
     if array.dtype.kind == "V":  # bfloat16 and its like
         array = array.astype(np.float32)
-    if not array.dtype.isnative:
+    if not array.dtype.isnative and not (as_mapped and is_mapped(array)):
         array = array.astype(array.dtype.newbyteorder("="))
     return array
 
 
-def as_images(value: Any, name: str) -> Array:
+def as_images(value: Any, name: str, *, as_mapped: bool = False) -> Array:
     """Images as `(samples, height, width, channels)`.
 
     Float64 becomes float32, booleans become uint8, other types stay.
 
+    Args:
+        value: What the user holds.
+        name: What messages call the set.
+        as_mapped: Leaves what lies in a file in its type, to be converted as it is read.
+
     Raises:
         DataError: For anything that is not a non-empty set of images.
     """
-    images = as_array(value, "images", name)
+    images = as_array(value, "images", name, as_mapped=as_mapped)
     if images.dtype.kind not in "buif":
         raise DataError(
             f"The images of {name} are not numbers.",
@@ -117,10 +137,11 @@ def as_images(value: Any, name: str) -> Array:
             received=f"{kind_of(images)}.",
             advice="Decode the images first, or pass the folder that holds the files.",
         )
-    if images.dtype.kind == "b":
-        images = images.astype(np.uint8)
-    if images.dtype.kind == "f" and images.dtype.itemsize > 4:
-        images = images.astype(np.float32)
+    if not (as_mapped and is_mapped(images)):
+        if images.dtype.kind == "b":
+            images = images.astype(np.uint8)
+        if images.dtype.kind == "f" and images.dtype.itemsize > 4:
+            images = images.astype(np.float32)
     _check_rank(images, name)
     if images.ndim == 3:
         images = images[..., None]
@@ -169,8 +190,14 @@ def as_labels(value: Any, samples: int, name: str) -> Array:
     return labels
 
 
-def as_weights(value: Any, samples: int, name: str) -> Array:
+def as_weights(value: Any, samples: int, name: str, *, all_of_them: bool = True) -> Array:
     """Sample weights `(samples,)`, float32, none negative, not all zero.
+
+    Args:
+        value: What the user holds.
+        samples: How many there must be.
+        name: What messages call the set.
+        all_of_them: Whether these are all weights of the set; those of a batch may be zero.
 
     Raises:
         DataError: Naming the first sample whose weight is negative or not finite.
@@ -185,15 +212,20 @@ def as_weights(value: Any, samples: int, name: str) -> Array:
         )
     _check_length(weights, samples, "sample weights", name)
     if weights.size != samples:
-        raise DataError(
-            f"The sample weights of {name} are not one for each sample.",
-            required=f"Shape ({samples},).",
-            received=f"Shape {weights.shape}.",
-            advice="Give one weight for each sample; a label to ignore serves for pixels.",
-        )
+        raise many_weights(name, f"Shape ({samples},).", f"Shape {weights.shape}.")
     weights = weights.reshape(samples).astype(np.float32, copy=False)
-    check_weights(weights, name)
+    check_weights(weights, name, all_of_them=all_of_them)
     return weights
+
+
+def many_weights(name: str, required: str, received: str) -> DataError:
+    """The error for several weights of one sample."""
+    return DataError(
+        f"The sample weights of {name} are not one for each sample.",
+        required=required,
+        received=received,
+        advice="Give one weight for each sample; a label to ignore serves for pixels.",
+    )
 
 
 def check_weights(weights: Array, name: str, first: int = 0, *, all_of_them: bool = True) -> None:

@@ -88,6 +88,22 @@ class FolderSource(StreamSource):
         """The class numbers `(samples,)` int64, without decoding anything; `None` for masks."""
         return np.asarray(self._listing.labels, np.int64) if self._listing.labels else None
 
+    def renumbered(self, table: Array, names: tuple[str, ...]) -> FolderSource:
+        """As `Source.renumbered`."""
+        labels = tuple(int(table[label]) for label in self._listing.labels)
+        listing = dataclasses.replace(self._listing, labels=labels, class_names=names)
+        held = self._held
+        if held is not None:
+            held = dataclasses.replace(held, labels=np.asarray(labels, np.int64))
+        return FolderSource(
+            listing,
+            self.spec,
+            name=self.name,
+            resize=self._resize,
+            mask_fill=self._mask_fill,
+            held=held,
+        )
+
     def _read(self, ids: tf.data.Dataset) -> tf.data.Dataset:
         """Samples at a stream of single ids, decoded in parallel, in the order of the ids."""
         import tensorflow as tf
@@ -180,11 +196,15 @@ def _check_masks(listing: Listing, images: Decoded, masks: Decoded, name: str) -
 
 
 def _stack(images: list[Array]) -> Array:
-    """Images of one shape as one array; the list is emptied on the way."""
+    """Images of one shape as one array.
+
+    Each of the list becomes a view of the result, so that the originals go one by one: nobody
+    else may hold them, else the peak is twice the set.
+    """
     result = np.empty((len(images), *images[0].shape), images[0].dtype)
     for index in range(len(images)):
         result[index] = images[index]
-        images[index] = result[index]  # let go of the original: else the peak is twice the set
+        images[index] = result[index]
     return result
 
 
@@ -206,11 +226,12 @@ def _all_masks(
     _check_masks(listing, images, found, name)
     if found.images is None:
         return None
-    masks = [mask.astype(spec.label_dtype) for mask in found.images]
-    if resize is not None:
-        with tf.device("CPU:0"):
-            for index, mask in enumerate(masks):
-                tensor = tf.convert_to_tensor(mask[None])
+    masks = found.images  # replaced one by one: a second list would hold them all twice
+    with tf.device("CPU:0"):
+        for index, mask in enumerate(masks):
+            masks[index] = mask.astype(spec.label_dtype, copy=False)
+            if resize is not None:
+                tensor = tf.convert_to_tensor(masks[index][None])
                 masks[index] = np.asarray(resize_masks(tensor, resize, fill=mask_fill)[0])
     return _stack(masks)
 
@@ -261,6 +282,9 @@ def open_folder(
         fits = fits and labels is not None
     held = None
     if fits and found.images is not None:
-        held = Arrays(_stack([_same_channels(i, channels) for i in found.images]), labels)
+        images = found.images
+        for index, image in enumerate(images):
+            images[index] = _same_channels(image, channels)
+        held = Arrays(_stack(images), labels)
         held = held if held.nbytes <= memory_budget else None
     return FolderSource(listing, spec, name=name, resize=resize, mask_fill=mask_fill, held=held)

@@ -9,6 +9,8 @@ from pathlib import Path
 from etude.data.decode import EXTENSIONS
 from etude.errors import DataError
 
+_PARTS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+
 LAYOUT = "One folder for each class with images in it, or the folders images/ and masks/."
 
 
@@ -59,14 +61,39 @@ def list_folder(folder: Path, *, name: str, labelled: bool) -> Listing:
             advice="Look at the path; TFDS sets are written tfds:NAME.",
         )
     children = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if {"images", "masks"} == {child.name for child in children}:
-        return _segmentation(folder, name=name, labelled=labelled)
+    if {"images", "masks"} <= {child.name for child in children}:
+        listing = _segmentation(folder, name=name, labelled=labelled)
+        others = [child.name for child in children if child.name not in ("images", "masks")]
+        if not others:
+            return listing
+        note = f"{name}: the folders {', '.join(others)} beside images/ and masks/ were left aside."
+        return dataclasses.replace(listing, notes=(note,))
     if not labelled:
         images = _images_in(folder, deep=True)
         if not images:
             raise _nothing(folder, name)
         return Listing(tuple(images))
+    if children and {child.name.lower() for child in children} <= _PARTS:
+        raise _parts_not_classes(folder, children, name)
     return _classes(folder, children, name=name)
+
+
+def _parts_not_classes(folder: Path, children: list[Path], name: str) -> DataError:
+    parts = [child.name for child in children]
+    return DataError(
+        f"The folder of {name} holds parts of a set, not classes.",
+        required=LAYOUT,
+        received=f"{folder} with the folders {', '.join(parts)}.",
+        advice="Pass each part by itself: the folder "
+        + "; ".join(f"{folder / part} as {_role(part)} data" for part in parts)
+        + ".",
+    )
+
+
+def _role(part: str) -> str:
+    """What a part of this name is passed as."""
+    low = part.lower()
+    return "training" if low.startswith("train") else "test" if low[0] == "t" else "validation"
 
 
 def _nothing(folder: Path, name: str) -> DataError:

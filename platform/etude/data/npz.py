@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -57,7 +59,7 @@ def open_npz(path: str | Path) -> dict[str, Part]:
                 part: tuple(None if key is None else archive[key] for key in names)
                 for part, names in found.items()
             }
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error) as error:
         raise DataError(
             f"The file {path} cannot be read.",
             required="An .npz archive of plain arrays, as np.savez writes it.",

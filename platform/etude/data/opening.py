@@ -86,7 +86,7 @@ def from_arrays(data: Any, *, name: str = "train", labelled: bool = True) -> Arr
     if not isinstance(data, (tuple, dict)):
         refuse_kinds(data, "samples", name)
     values = parts(data, name=name, labelled=labelled)
-    images = as_images(values[0], name)
+    images = as_images(values[0], name, as_mapped=True)
     labels = as_labels(values[1], len(images), name) if len(values) > 1 else None
     weights = as_weights(values[2], len(images), name) if len(values) > 2 else None
     return ArraySource(Arrays(images, labels, weights), name=name)

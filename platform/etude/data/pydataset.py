@@ -55,6 +55,7 @@ class PyDatasetSource(StreamSource):
             )
         first = self._checked(0)
         super().__init__(spec_of(first), name=name, size=None)
+        self.memory_budget = memory_budget
         self._buffer = buffer_samples(self.spec, memory_budget)
         self.shuffle = (
             f"batches in perfect order of chance, then within a buffer of {self._buffer} samples"
@@ -68,7 +69,9 @@ class PyDatasetSource(StreamSource):
         values = parts(self._dataset[index], name=name, labelled=self._labelled)
         images = as_images(values[0], name)
         labels = as_labels(values[1], len(images), name) if len(values) > 1 else None
-        weights = as_weights(values[2], len(images), name) if len(values) > 2 else None
+        weights: Array | None = None
+        if len(values) > 2:
+            weights = as_weights(values[2], len(images), name, all_of_them=False)
         return Arrays(images, labels, weights)
 
     def _batch(self, index: int) -> Arrays:

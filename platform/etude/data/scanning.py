@@ -27,7 +27,6 @@ class Scan:
         maximum: Greatest finite value.
         mean: Mean of the finite values.
         std: Standard deviation of the finite values (of the population).
-        integer_fraction: The share of finite values that are whole numbers.
         first_nan: The first sample with a NaN, or `None`.
         first_inf: The first sample with an infinite value, or `None`.
         constant: How many images have one value throughout (in each channel).
@@ -41,7 +40,6 @@ class Scan:
     maximum: tuple[float, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    integer_fraction: float
     first_nan: int | None
     first_inf: int | None
     constant: int
@@ -68,7 +66,6 @@ class _Moments:
         self.squares = np.zeros(channels)
         self.low = np.full(channels, np.inf)
         self.high = np.full(channels, -np.inf)
-        self.whole = 0
 
     def _merge(self, count: Array, mean: Array, squares: Array) -> None:
         total = self.count + count
@@ -87,7 +84,6 @@ class _Moments:
         squares = (table * (levels - mean[:, None]) ** 2).sum(axis=1)
         self.low = np.minimum(self.low, np.argmax(table > 0, axis=1))
         self.high = np.maximum(self.high, 255 - np.argmax(table[:, ::-1] > 0, axis=1))
-        self.whole += values.size
         self._merge(count, mean, squares)
 
     def add(self, values: Array) -> None:
@@ -100,7 +96,6 @@ class _Moments:
         squares = (np.where(finite, exact - mean, 0.0) ** 2).sum(axis=0)
         self.low = np.minimum(self.low, np.where(finite, exact, np.inf).min(axis=0))
         self.high = np.maximum(self.high, np.where(finite, exact, -np.inf).max(axis=0))
-        self.whole += int(((filled == np.rint(filled)) & finite).sum())
         self._merge(count, mean, squares)
 
 
@@ -182,7 +177,6 @@ def scan(source: Source, arrays: Arrays | None, *, limit_samples: int = 20_000) 
         for digest, part in zip(digests, parts_of(chunk), strict=False):
             digest.update(_bytes(part))
         seen += len(images)
-    total = max(1, int(moments.count.sum()))
     spread = np.sqrt(moments.squares / np.maximum(moments.count, 1))
     return Scan(
         samples=seen,
@@ -191,7 +185,6 @@ def scan(source: Source, arrays: Arrays | None, *, limit_samples: int = 20_000) 
         maximum=tuple(moments.high.tolist()),
         mean=tuple(moments.mean.tolist()),
         std=tuple(spread.tolist()),
-        integer_fraction=moments.whole / total,
         first_nan=nan,
         first_inf=inf,
         constant=constant,

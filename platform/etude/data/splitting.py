@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 
 from etude.data._base import Source
-from etude.data.adapter import AdaptedSource
+from etude.data.adapter import AdaptedSource, innermost
 from etude.data.arrays import ArraySource
 from etude.data.convert import Array
 from etude.data.folder import FolderSource
 from etude.data.shuffle import seed_number
-from etude.data.streams import StreamSource, endless_error
+from etude.data.streams import StreamSource, endless_error, first_samples
 from etude.data.tfdata import DatasetSource
 from etude.errors import DataError
 
 _SALT = 0x5EED_5A17  # keeps the split's draws apart from other uses of the same seed
-_COMPARED = 64
 
 
 def held_out_indices(
@@ -92,11 +91,22 @@ def split(
     if isinstance(source, AdaptedSource):
         inner, outer = split(source.source, fraction, seed=seed, strata=strata)
         return AdaptedSource(inner, source.adapter), AdaptedSource(outer, source.adapter)
-    if isinstance(source, (ArraySource, FolderSource)):
+    if by_chance(source):
+        assert isinstance(source, ArraySource | FolderSource)
         return _split_by_chance(source, fraction, seed, strata)
     if isinstance(source, StreamSource):
         return _split_stream(source, fraction)
     raise TypeError(f"{type(source).__name__} cannot be split.")
+
+
+def by_chance(source: Source) -> bool:
+    """Whether `split` draws samples by chance; of a stream it takes one in every so many."""
+    return isinstance(innermost(source), ArraySource | FolderSource)
+
+
+def period_of(fraction: float) -> int:
+    """One of how many samples of a stream `split` holds out."""
+    return max(2, round(1 / fraction))
 
 
 def _held_name(name: str) -> str:
@@ -125,20 +135,21 @@ def _split_by_chance(
     return source.subset(kept, name=source.name), source.subset(held, name=_held_name(source.name))
 
 
-def _first_samples(source: StreamSource) -> list[bytes]:
-    return [
-        b"".join(np.ascontiguousarray(part).tobytes() for part in sample)
-        for sample in source.samples().take(_COMPARED).as_numpy_iterator()
-    ]
-
-
 def _split_stream(source: StreamSource, fraction: float) -> tuple[Source, Source]:
     if source.endless:
         raise endless_error(source.name, "split")
-    period = max(2, round(1 / fraction))
+    period = period_of(fraction)
     if source.size is not None and source.size < period:
         raise _too_small(source.name, source.size)
-    if _first_samples(source) != _first_samples(source):
+    if source.varies:
+        raise DataError(
+            f"The stream {source.name} gives other samples in every pass.",
+            required="The same samples in every pass, of which a part can be held out.",
+            received="Two passes with different contents (random augmentation?).",
+            advice="Pass validation data; or hold a part out before the random step: "
+            "dataset.skip(n).map(augment) to train on, dataset.take(n) for validation.",
+        )
+    if first_samples(source) != first_samples(source):
         raise DataError(
             f"The stream {source.name} comes in another order in every pass.",
             required="A fixed order, so that a sample held out once is held out always.",
@@ -161,6 +172,7 @@ def _split_stream(source: StreamSource, fraction: float) -> tuple[Source, Source
         return DatasetSource(
             dataset,
             name=_held_name(source.name) if held else source.name,
+            memory_budget=source.memory_budget,
             labelled=source.spec.labelled,
             size=size,
             class_names=source.class_names,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from etude.data import shuffle
-from etude.data._base import Arrays, Spec
+from etude.data._base import Arrays, Source, Spec
 from etude.data.arrays import arrays_of
-from etude.data.convert import check_weights
+from etude.data.convert import Array, check_weights, many_weights
 from etude.data.fields import parts
 from etude.data.resize import Resize, is_mask, resize_images, resize_masks
-from etude.data.streams import StreamSource, buffer_samples, buffer_words
+from etude.data.streams import COUNTED_AT_MOST, StreamSource, buffer_samples, buffer_words
 from etude.errors import DataError
 
 if TYPE_CHECKING:
@@ -92,7 +92,10 @@ def _canonical(dataset: tf.data.Dataset, *, name: str, labelled: bool) -> tf.dat
             )
     if is_batched(images, specs[1] if len(specs) > 1 else None):
         dataset = dataset.unbatch()
-    rank = parts(dataset.element_spec, name=name, labelled=labelled)[0].shape.rank
+    single = parts(dataset.element_spec, name=name, labelled=labelled)
+    rank = single[0].shape.rank
+    if len(single) == 3 and single[2].shape.num_elements() not in (None, 1):
+        raise many_weights(name, "One number.", f"Shape {tuple(single[2].shape)} for a sample.")
 
     def tidy(*element: Any) -> tuple[Any, ...]:
         whole = element[0] if len(element) == 1 else element
@@ -138,6 +141,16 @@ def mixed_sizes(name: str, shapes: list[tuple[int, ...]], what: str = "images") 
     )
 
 
+def unreadable(name: str, first: int, count: int, required: str, error: Any) -> DataError:
+    """The error for samples that TensorFlow cannot read."""
+    return DataError(
+        f"Reading {name} failed at one of the samples {first} to {first + count - 1}.",
+        required=required,
+        received=str(error.message).strip().splitlines()[0],
+        advice="Mend that sample; for images of several sizes pass resize=.",
+    )
+
+
 def _pinned(samples: tf.data.Dataset, *, name: str) -> tf.data.Dataset:
     """The samples with the static shapes that the first few of them have.
 
@@ -146,7 +159,10 @@ def _pinned(samples: tf.data.Dataset, *, name: str) -> tf.data.Dataset:
     """
     import tensorflow as tf
 
-    first = list(samples.take(_PEEK).as_numpy_iterator())
+    try:
+        first = list(samples.take(_PEEK).as_numpy_iterator())
+    except tf.errors.OpError as error:
+        raise unreadable(name, 0, _PEEK, "Samples of one kind.", error) from error
     if not first:
         raise DataError(
             f"The dataset {name} is empty.",
@@ -226,6 +242,7 @@ class DatasetSource(StreamSource):
         notes: tuple[str, ...] = (),
     ) -> None:
         self.endless = bool(dataset.cardinality().numpy() == -1)
+        self.memory_budget = memory_budget
         samples = _canonical(dataset, name=name, labelled=labelled)
         if resize is not None:
             samples = _resized(samples, resize, mask_fill)
@@ -233,6 +250,7 @@ class DatasetSource(StreamSource):
         cardinality = int(self._samples.cardinality().numpy())
         known = size if size is not None else (cardinality if cardinality >= 0 else None)
         super().__init__(_spec(self._samples), name=name, size=known)
+        self.counts_at_most = COUNTED_AT_MOST if known is None else None
         # Not a function of the size: the order may not depend on whether it was counted before.
         self._buffer = buffer_samples(self.spec, memory_budget)
         self.class_names = class_names
@@ -242,6 +260,30 @@ class DatasetSource(StreamSource):
     def samples(self) -> tf.data.Dataset:
         """One pass over single samples `(image, ...)`, in natural order."""
         return self._samples
+
+    def renumbered(self, table: Array, names: tuple[str, ...]) -> Source:
+        """As `Source.renumbered`."""
+        import tensorflow as tf
+
+        dtype = self.spec.label_dtype or ""
+        if self.spec.label_shape != () or not dtype.startswith(("int", "uint")):
+            return super().renumbered(table, names)
+        numbers = tf.constant(table, tf.int64)
+
+        def change(image: Any, label: Any, *weight: Any) -> tuple[Any, ...]:
+            old = tf.cast(label, tf.int64)
+            known = (old >= 0) & (old < len(table))  # what is no class stays, to be reported so
+            new = tf.where(known, tf.gather(numbers, tf.where(known, old, 0)), old)
+            return image, tf.cast(new, dtype), *weight
+
+        return DatasetSource(
+            self._samples.map(change),
+            name=self.name,
+            memory_budget=self.memory_budget,
+            size=self.size,
+            class_names=names,
+            notes=self.notes,
+        )
 
     def batches(self, batch_size: int) -> Iterator[Arrays]:
         """One pass in NumPy, in natural order."""
@@ -255,13 +297,8 @@ class DatasetSource(StreamSource):
             except StopIteration:
                 return
             except tf.errors.OpError as error:
-                raise DataError(
-                    f"Reading {self.name} failed at one of the samples {read} to "
-                    f"{read + batch_size - 1}.",
-                    required=f"Samples of shape {self.spec.image_shape} throughout.",
-                    received=str(error.message).strip().splitlines()[0],
-                    advice="Mend that sample; for images of several sizes pass resize=.",
-                ) from error
+                required = f"Samples of shape {self.spec.image_shape} throughout."
+                raise unreadable(self.name, read, batch_size, required, error) from error
             arrays = arrays_of(batch, self.spec)
             if arrays.weights is not None:
                 check_weights(arrays.weights, self.name, read, all_of_them=False)

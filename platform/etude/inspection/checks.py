@@ -23,6 +23,10 @@ LOOKED_AT = 20_000
 _BLOCK_BYTES = 64 * 2**20
 _IMBALANCE = 3.0
 _OTHER_RANGE = 8.0
+# By what factor standard deviations differ where ranges do and the cause is not one odd pixel.
+_OTHER_SPREAD = 4.0
+_SIGNED_SPREAD = 1.5
+_OTHER_MEAN = 0.5  # in the smaller of the two standard deviations
 _SHOWN = 12
 # Tasks in which a sample can show several classes at once.
 _SEVERAL = ("multi_label", "semantic_segmentation")
@@ -44,11 +48,18 @@ class LabelFacts:
 
 
 def whole(source: Source, arrays: Arrays | None) -> Array | None:
-    """All labels, where they are in memory (a folder knows its classes without decoding)."""
-    if arrays is not None:
-        return arrays.labels
-    known: Array | None = getattr(source, "labels", None)
-    return known
+    """All labels, where they are known without reading images (arrays on disk, folders)."""
+    return arrays.labels if arrays is not None else source.labels
+
+
+def known_blocks(source: Source, arrays: Arrays | None) -> Iterator[Array]:
+    """All labels in blocks, where they are known without reading images; else none."""
+    if arrays is None:
+        yield from source.label_blocks(_BLOCK_BYTES)
+    elif arrays.labels is not None:
+        step = max(1, _BLOCK_BYTES // max(1, arrays.labels[:1].nbytes))
+        for first in range(0, len(arrays), step):
+            yield arrays.labels[first : first + step]
 
 
 def blocks(source: Source, arrays: Arrays | None, limit: int) -> Iterator[tuple[int, Array]]:
@@ -56,16 +67,16 @@ def blocks(source: Source, arrays: Arrays | None, limit: int) -> Iterator[tuple[
 
     Args:
         source: A labelled source.
-        arrays: Its samples, when they are in memory: then all are given.
-        limit: Samples given of one that is not.
+        arrays: Its samples, when they are in memory.
+        limit: Samples given of one whose labels are not known without reading images; of others
+            all are given.
     """
-    known = whole(source, arrays)
-    if known is not None:
-        step = max(1, _BLOCK_BYTES // max(1, known[:1].nbytes))
-        for first in range(0, len(known), step):
-            yield first, known[first : first + step]
-        return
     first = 0
+    for labels in known_blocks(source, arrays):
+        yield first, labels
+        first += len(labels)
+    if first:
+        return
     for batch in source.in_order(64):
         labels = np.asarray(batch[1])[: limit - first]
         yield first, labels
@@ -120,10 +131,17 @@ def check_labels(source: Source, arrays: Arrays | None, task: Task) -> LabelFact
             counts = block if counts is None else counts + block
     if seen == 0:
         raise empty(source.name)
-    complete = whole(source, arrays) is not None or (
-        source.size is not None and seen >= source.size
-    )
+    complete = arrays is not None or (source.size is not None and seen >= source.size)
     return LabelFacts(seen, complete, counts)
+
+
+def known_counts(source: Source, arrays: Arrays | None, task: Task) -> Array | None:
+    """Occurrences of each class, `(classes,)`; `None` where labels are not known."""
+    total: Array | None = None
+    for labels in known_blocks(source, arrays):
+        counts = task.counts(labels)
+        total = counts if total is None else total + counts
+    return total
 
 
 def check_pixels(scan: Scan, name: str) -> None:
@@ -199,20 +217,50 @@ def check_same(train: Spec, other: Spec, name: str) -> None:
             )
 
 
-def check_same_range(train: Scan, other: Scan, name: str) -> None:
-    """Raises a `DataError` when another set's pixels are of another range than train's."""
+def deviation(scan: Scan) -> float:
+    """The standard deviation of all values, of all channels together."""
+    means, deviations = np.asarray(scan.mean), np.asarray(scan.std)
+    return float(np.sqrt((deviations**2).mean() + means.var()))
+
+
+def check_same_range(train: Scan, other: Scan, name: str) -> list[str]:
+    """Checks that another set's pixels are of train's range.
+
+    The least and the greatest value can be those of one odd pixel. So the sets differ only where
+    their standard deviations do so as well, or, where one is signed, their means.
+
+    Returns:
+        Notes: a range that differs in the extremes alone.
+
+    Raises:
+        DataError: The ranges differ.
+    """
     spans = max(train.max - train.min, 1e-12), max(other.max - other.min, 1e-12)
     reach = max(abs(train.min), abs(train.max)), max(abs(other.min), abs(other.max))
+    spreads = max(deviation(train), 1e-12), max(deviation(other), 1e-12)
+    wider = 0 if spans[0] >= spans[1] else 1
+    spread = spreads[wider] / spreads[1 - wider]
     scaled = max(spans) / min(spans) >= _OTHER_RANGE and max(reach) / min(reach) >= _OTHER_RANGE
     signed = [scan.min < -0.25 * max(abs(scan.max), 1e-12) for scan in (train, other)]
     never = [scan.min >= 0 for scan in (train, other)]
-    if scaled or (signed[0] and never[1]) or (never[0] and signed[1]):
+    shifted = (signed[0] and never[1]) or (never[0] and signed[1])
+    between = abs(float(np.mean(train.mean)) - float(np.mean(other.mean))) / min(spreads)
+    if (scaled and spread >= _OTHER_SPREAD) or (
+        shifted and (between >= _OTHER_MEAN or max(spreads) / min(spreads) >= _SIGNED_SPREAD)
+    ):
         raise DataError(
             f"The images of train and {name} differ in range.",
             required=f"pixels of about {train.min:.4g}..{train.max:.4g}, as in train",
             received=f"pixels of {other.min:.4g}..{other.max:.4g} in {name}",
             advice="scale both the same way",
         )
+    if scaled or shifted:
+        return [
+            f"Pixels of {name} are in {other.min:.4g}..{other.max:.4g}, those of train in "
+            f"{train.min:.4g}..{train.max:.4g}, with means and spreads that agree: look for a "
+            f"few odd pixels."
+        ]
+    return []
 
 
 def _listed(classes: Array) -> str:
@@ -224,13 +272,19 @@ def check_classes(train: LabelFacts, task: Task) -> list[str]:
     """Checks that there is something to tell apart, and says what is rare or missing.
 
     Raises:
-        DataError: Only one class occurs, or none.
+        DataError: Only one class occurs, or none, and all labels were looked at.
     """
     counts = train.counts
     if counts is None:
         return []
     present = np.flatnonzero(counts)
     if len(present) < 2 and (task.name != "multi_label" or len(present) == 0):
+        if not train.complete:
+            found = f"only class {_listed(present)} occurs" if len(present) else "no class occurs"
+            return [
+                f"In the first {train.seen} samples of train {found}: if the stream is sorted by "
+                f"class, shuffle it well beforehand (a buffer cannot)."
+            ]
         raise DataError(
             "Only one class occurs in the training labels." if len(present) else
             "No class occurs in the training labels.",

@@ -19,6 +19,9 @@ _FAMILIES = {
     "categoricalfocalcrossentropy": "categorical",
     "binarycrossentropy": "binary",
     "binaryfocalcrossentropy": "binary",
+    "maskedsparsecategoricalcrossentropy": "sparse",
+    "maskedcategoricalcrossentropy": "categorical",
+    "maskedbinarycrossentropy": "binary",
 }
 _BETTER_HIGH = (
     "acc", "auc", "iou", "f1", "fbeta", "precision", "recall", "dice", "r2", "cosine", "top",
@@ -54,7 +57,8 @@ def name_of(thing: Any) -> str:
     return str(getattr(thing, "name", None) or getattr(thing, "__name__", type(thing).__name__))
 
 
-def _family(loss: Any) -> str | None:
+def family_of(loss: Any) -> str | None:
+    """What a known loss wants of labels: `"sparse"`, `"categorical"`, `"binary"`; else `None`."""
     raw = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
     return _FAMILIES.get(str(raw).replace("_", "").lower())
 
@@ -110,7 +114,7 @@ def read(model: Any) -> Compiled:
     }
     return Compiled(
         loss=loss,
-        family=None if loss is None else _family(loss),
+        family=None if loss is None else family_of(loss),
         from_logits=bool(getattr(loss, "from_logits", False)),
         optimizer=model.optimizer,
         **flat,
@@ -133,6 +137,7 @@ def check_loss(compiled: Compiled, end: Ending, task: Task) -> list[str]:
         return notes
     notes += _logits(compiled, end)
     _labels(compiled, task)
+    _ignored(compiled, task)
     return notes
 
 
@@ -160,7 +165,7 @@ def _logits(compiled: Compiled, end: Ending) -> list[str]:
 
 def _labels(compiled: Compiled, task: Task) -> None:
     label, output = task.evidence.label_shape, task.evidence.output_shape
-    one_hot = len(label) > 0 and len(label) == len(output) and label[-1] != 1
+    one_hot = _is_one_hot(task)
     single = output == () or output[-1] == 1
     wanted = {
         "sparse": "integer labels, and one output for each class",
@@ -180,6 +185,37 @@ def _labels(compiled: Compiled, task: Task) -> None:
             advice="compile another loss, or leave the loss to Étude: compile without one, or not "
             "at all",
         )
+
+
+def _ignored(compiled: Compiled, task: Task) -> None:
+    """One-hot masks have rows of zeros for ignored pixels, which need no label."""
+    ignore = task.evidence.ignore
+    if ignore is None or _is_one_hot(task) or _ignores(compiled.loss, ignore):
+        return
+    sparse = compiled.family == "sparse"
+    raise ModelError(
+        "The compiled loss does not leave out the pixels that count for nothing.",
+        required=f"a loss that ignores the label {ignore}, as ignore_label says",
+        received=f"{name_of(compiled.loss)} with "
+        f"ignore_class={getattr(compiled.loss, 'ignore_class', None)}",
+        advice=(
+            f"compile it with ignore_class={ignore}, or leave the loss to Étude"
+            if sparse
+            else "leave the loss to Étude: compile without one, or not at all (Keras' own has no "
+            "ignore_class)"
+        ),
+    )
+
+
+def _ignores(thing: Any, ignore: int) -> bool:
+    """Whether a loss or metric leaves out pixels of that label."""
+    settings = getattr(thing, "how", thing)  # Étude's metrics hold theirs there
+    return bool(getattr(settings, "ignore_class", None) == ignore)
+
+
+def _is_one_hot(task: Task) -> bool:
+    label, output = task.evidence.label_shape, task.evidence.output_shape
+    return len(label) > 0 and len(label) == len(output) and label[-1] != 1
 
 
 def copies(compiled: Compiled, task: Task) -> list[Any]:
@@ -243,6 +279,22 @@ def monitor(compiled: Compiled, task: Task) -> tuple[str, str]:
     return "val_loss", "min"
 
 
+def _counting(compiled: Compiled, task: Task) -> list[str]:
+    """Names of Keras' own metrics that count ignored pixels; of others nothing is known."""
+    ignore = task.evidence.ignore
+    if ignore is None or _is_one_hot(task):
+        return []
+    given = [*compiled.metrics, *compiled.weighted_metrics]
+    return [name_of(m) for m in given if _is_kerass(m) and not _ignores(m, ignore)]
+
+
+def _is_kerass(metric: Any) -> bool:
+    if isinstance(metric, str):
+        return True
+    kind = metric if hasattr(metric, "__name__") else type(metric)
+    return str(kind.__module__).split(".")[0] == "keras"
+
+
 def notes(compiled: Compiled, end: Ending, task: Task) -> list[str]:
     """What is worth saying of the metrics that were compiled."""
     said = []
@@ -258,6 +310,14 @@ def notes(compiled: Compiled, end: Ending, task: Task) -> list[str]:
             "The compiled 'accuracy' means to Keras that the greatest output is right, which says "
             "little when an image can have several classes: compile `keras.metrics.AUC("
             "multi_label=True)` or `keras.metrics.BinaryAccuracy()` instead."
+        )
+    counting = _counting(compiled, task)
+    if counting:
+        said.append(
+            f"The compiled {', '.join(counting)} count pixels of the label "
+            f"{task.evidence.ignore} too, which ignore_label leaves out: compile them with "
+            f"ignore_class={task.evidence.ignore} where Keras has it, or leave the metrics to "
+            f"Étude."
         )
     if compiled.metrics:
         said.append(

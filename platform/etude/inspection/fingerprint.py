@@ -10,6 +10,10 @@ from typing import Any
 
 from etude.inspection.model import leaves
 
+# Layers that, without a seed, draw one and write it into their config. The others of Keras
+# 3.15 write the `None` that they were given.
+_DRAWN = frozenset(("RandomCrop",))
+
 
 def architecture(model: Any) -> str:
     """A text for the model's architecture, without the names that Keras counts up.
@@ -35,7 +39,23 @@ def _config(layer: Any) -> Any:
         config = layer.get_config()
     except NotImplementedError:  # a custom layer without one: its weights still count
         return None
-    return {name: value for name, value in config.items() if name != "build_config"}
+    settings = {name: value for name, value in config.items() if name != "build_config"}
+    kinds = {kind.__name__ for kind in type(layer).__mro__}
+    return _without_drawn_seeds(settings, drawn=bool(kinds & _DRAWN))
+
+
+def _without_drawn_seeds(config: Any, *, drawn: bool = False) -> Any:
+    """A config, and those within it, without the seeds that their layers may have drawn."""
+    if isinstance(config, dict):
+        inner = config.get("class_name") in _DRAWN
+        return {
+            name: _without_drawn_seeds(value, drawn=inner and name == "config")
+            for name, value in config.items()
+            if not (drawn and name == "seed")
+        }
+    if isinstance(config, list | tuple):
+        return [_without_drawn_seeds(value) for value in config]
+    return config
 
 
 def _anonymous(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy as np
 
 from etude.errors import ModelError
 from etude.inspection import _graph
+from etude.tasks.saving import load_model
 
 Shape = tuple[int | None, ...]
+_OWN_ENTRIES = ("fit", "evaluate")
 _OWN_LOOPS = ("train_step", "test_step", "make_train_function", "make_test_function")
 
 
@@ -76,12 +79,50 @@ def take(model: Any) -> Any:
                     "train this model with its own `fit`"
                 ),
             )
+    check_own_fit(model)
     return model
 
 
-def _load(path: Path) -> Any:
+def check_own_fit(model: Any) -> None:
+    """Raises a `ModelError` where the model's class has a `fit` or `evaluate` of its own.
+
+    What that does to the data (KerasHub's tasks apply their preprocessor there) would be
+    left out: Étude hands batches to Keras' own loop. A KerasHub task without a preprocessor
+    does nothing to them, and is taken.
+    """
     import keras
 
+    for name in _OWN_ENTRIES:
+        given = name in vars(model)
+        owner = next((c for c in type(model).__mro__ if name in vars(c)), keras.Model)
+        if not given and getattr(type(model), name) is getattr(keras.Model, name):
+            continue
+        hub = not given and owner.__module__.split(".")[0] == "keras_hub"
+        if hub and getattr(model, "preprocessor", None) is None:
+            continue
+        if hub:
+            raise ModelError(
+                f"The model's own `{name}` applies a preprocessor, which Étude would leave out.",
+                required="a KerasHub task with preprocessor=None",
+                received=f"{type(model).__name__} with the preprocessor "
+                f"{type(model.preprocessor).__name__}",
+                advice=(
+                    "apply the preprocessor to the data (`data.map(model.preprocessor)`) and set "
+                    "`model.preprocessor = None`, or build a model around its backbone"
+                ),
+            )
+        raise ModelError(
+            f"The model has its own `{name}`, which Étude would not call.",
+            required="a model trained by Keras' own fit and evaluate",
+            received=f"{type(model).__name__}.{name}",
+            advice=(
+                "move what it does to the data into the data set, and what it computes into "
+                "`call` or `compute_loss` (which is honoured), or train this model by itself"
+            ),
+        )
+
+
+def _load(path: Path) -> Any:
     if path.suffix != ".keras":
         raise _refuse(
             f"the path {str(path)!r}",
@@ -90,7 +131,7 @@ def _load(path: Path) -> Any:
     if not path.is_file():
         raise _refuse(f"{str(path)!r}, which does not exist", "mend the path")
     try:
-        return keras.models.load_model(path, safe_mode=True)
+        return load_model(path, safe_mode=True)
     except Exception as error:
         raise ModelError(
             f"{path.name} cannot be loaded.",
@@ -239,17 +280,18 @@ def _several(received: str) -> ModelError:
     )
 
 
-def run(model: Any, images: np.ndarray[Any, Any]) -> Any:
+def run(model: Any, images: np.ndarray[Any, Any], values: Sequence[tuple[Any, Any]] = ()) -> Any:
     """The model's outputs in inference mode; whatever it would update is dropped.
 
     Args:
         model: A built model.
         images: `(samples, height, width, channels)` of any dtype; given as float32.
+        values: Variables of the model with the values that they have for this run.
     """
     import keras
 
     # `stateless_call` would go past `__call__`, and hand `training` to a `call` without it.
-    with keras.StatelessScope():
+    with keras.StatelessScope(state_mapping=list(values)):
         return model(images.astype(np.float32), training=False)
 
 

@@ -34,6 +34,8 @@ _ACTIVATIONS = {
     "Softplus": "softplus",
 }
 PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
+# A law of probabilities holds for all weights: with these (times, plus) others, too.
+_OTHER_WEIGHTS = (-30.0, -1.0)
 # Outputs that can be neither probabilities nor free logits.
 CLOSED = ("relu", "relu6", "tanh", "softplus", "softsign", "exponential", "hard_tanh")
 
@@ -90,10 +92,22 @@ def _own(operation: Any) -> str | None:
         return _ACTIVATIONS[name]
     if not isinstance(operation, keras.layers.Layer) or not hasattr(operation, "activation"):
         return None
-    activation = getattr(operation.activation, "__name__", None)
+    activation = _name(operation.activation)
     if isinstance(operation, keras.layers.Activation) and activation == "linear":
         return "linear_activation"
     return activation
+
+
+def _name(activation: Any) -> str | None:
+    """Keras' name of a function that is Keras' own activation; `None` for any other, whose
+    name (`softmax_v2`, `<lambda>`) says nothing."""
+    import keras
+
+    name = getattr(activation, "__name__", None)
+    if not isinstance(name, str) or not hasattr(keras.activations, name):
+        return None
+    own = (getattr(keras.activations, name), getattr(keras.ops, name, None))
+    return name if activation in own else None
 
 
 def _through(operations: list[Any]) -> str | None:
@@ -116,11 +130,9 @@ def measure(model: Any, images: np.ndarray[Any, Any]) -> str:
         model: A built model. It is run in inference mode, and left as it was.
         images: `(samples, height, width, channels)`; up to 4 are used.
     """
-    import keras
-
     some = images[:4].astype(np.float32)
     probes = np.concatenate([some, np.zeros_like(some[:1]), -some[:1], some[:1] * 30.0])
-    values = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(run(model, probes), "float32")))
+    values = _values(run(model, probes))
     if not np.isfinite(values).all():
         raise ModelError(
             "The untrained model gives NaN or infinite outputs on the first images.",
@@ -128,14 +140,41 @@ def measure(model: Any, images: np.ndarray[Any, Any]) -> str:
             received=f"{int((~np.isfinite(values)).sum())} of {values.size} outputs",
             advice="look for divisions or logarithms in `call`, or scale the images",
         )
-    inside = bool(((values >= 0.0) & (values <= 1.0)).all())
     # All zeros is what a zero-initialized last layer gives, and no sigmoid.
-    if not inside or not values.any():
+    if not _inside(values) or not values.any() or _leaves_with_other_weights(model, probes):
         return "linear"
     # bfloat16 sums to 1 within 8 bits.
     if values.shape[-1] > 1 and np.allclose(values.sum(axis=-1), 1.0, atol=1e-2):
         return "softmax"
     return "sigmoid"
+
+
+def _values(outputs: Any) -> np.ndarray[Any, Any]:
+    import keras
+
+    return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32")))
+
+
+def _inside(values: np.ndarray[Any, Any]) -> bool:
+    return bool(((values >= 0.0) & (values <= 1.0)).all())
+
+
+def _leaves_with_other_weights(model: Any, probes: np.ndarray[Any, Any]) -> bool:
+    """Whether other weights bring outputs out of 0..1, as those of no sigmoid or softmax.
+
+    Logits can lie within 0..1 by their weights: a kernel of zeros with a bias of 0.2. Tried
+    on the last variables, and on all biases and scales, since the order of a subclassed
+    model's variables is that of their making, not of their use.
+    """
+    import keras
+
+    times, plus = _OTHER_WEIGHTS
+    floats = [v for v in model.trainable_variables if keras.backend.is_float_dtype(v.dtype)]
+    for chosen in (floats[-2:], [v for v in floats if len(v.shape) <= 1]):
+        values = _values(run(model, probes, [(v, v.value * times + plus) for v in chosen]))
+        if not _inside(values[np.isfinite(values)]):
+            return True
+    return False
 
 
 def ending(model: Any, images: np.ndarray[Any, Any]) -> Ending:

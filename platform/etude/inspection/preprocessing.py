@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -17,23 +18,18 @@ _KEEP = frozenset(
         "InputLayer", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom",
         "RandomCrop", "CenterCrop", "Resizing", "ZeroPadding2D", "Reshape", "Identity",
         "Dropout", "Cropping2D", "Pad",
+        # Choosing and changing the order of channels.
+        "GetItem", "Stack", "Concatenate", "Split", "Flip", "Transpose", "Permute", "Cast",
     )
 )  # fmt: skip
-# Networks of keras.applications without preprocessing of their own, by the start of their
-# name, and the range their `preprocess_input` gives.
+# Networks of keras.applications without preprocessing of their own, by a pattern of the
+# names that Keras gives them, and the range their `preprocess_input` gives.
 _APPLICATIONS = {
-    "mobilenet_": "-1..1",
-    "mobilenetv2": "-1..1",
-    "inception": "-1..1",
-    "xception": "-1..1",
-    "nasnet": "-1..1",
-    "NASNet": "-1..1",
-    "resnet50v2": "-1..1",
-    "resnet101v2": "-1..1",
-    "resnet152v2": "-1..1",
-    "resnet": "0..255 less the ImageNet mean, BGR",
-    "vgg": "0..255 less the ImageNet mean, BGR",
-    "densenet": "about -2.1..2.6",
+    r"mobilenet(v2)?_\d\.\d\d_(\d+|None)": "-1..1",
+    r"inception_v3|inception_resnet_v2|xception|nasnet_(mobile|large)": "-1..1",
+    r"resnet(50|101|152)v2": "-1..1",
+    r"resnet(50|101|152)|vgg(16|19)": "0..255 less the ImageNet mean, BGR",
+    r"densenet(121|169|201)": "about -2.1..2.6",
 }
 # Below this spread, one pixel differs from another by less than a network can use at the start.
 _NARROW = 0.02
@@ -46,8 +42,8 @@ class Preprocessing:
     Attributes:
         steps: `(name, scale, offset)`: values become `value * scale + offset`, in order.
         known: Whether the beginning could be read; a subclassed model's cannot.
-        application: Start of the name of a `keras.applications` network that wants its
-            images preprocessed outside, or `None`.
+        application: Name of a `keras.applications` network that wants its images
+            preprocessed outside, or `None`.
         arithmetic: Whether images go through arithmetic of the model's own first.
     """
 
@@ -132,11 +128,13 @@ def _application(model: Any) -> str | None:
     import keras
 
     names = [model.name, *(x.name for x in model.layers if isinstance(x, keras.Model))]
-    for name in names:
-        for start in _APPLICATIONS:
-            if name.startswith(start):
-                return start
-    return None
+    return next((name for name in names if _preprocessed(name) is not None), None)
+
+
+def _preprocessed(name: str) -> str | None:
+    """The range that the `preprocess_input` of a network of that name gives."""
+    fits = (wanted for pattern, wanted in _APPLICATIONS.items() if re.fullmatch(pattern, name))
+    return next(fits, None)
 
 
 def check_range(
@@ -192,8 +190,8 @@ def _range_notes(
                 f"the layer is made for values {low:g}..{high:g}."
             ]
         return []
-    if steps.application is not None and not steps.arithmetic:
-        wanted = _APPLICATIONS[steps.application]
+    wanted = None if steps.application is None else _preprocessed(steps.application)
+    if wanted is not None and not steps.arithmetic:
         fits = (high <= 10) if wanted.startswith(("-1", "about")) else raw or low < -10
         if not fits or (wanted.startswith("0") and low >= 0):
             return [

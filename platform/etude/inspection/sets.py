@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from etude.data._base import Arrays, Source
 from etude.errors import DataError
@@ -51,7 +54,13 @@ class Opener:
     ignore: int | None
 
     def open(
-        self, data: Any, name: str, *, labelled: bool = True, finite: bool = False
+        self,
+        data: Any,
+        name: str,
+        *,
+        labelled: bool = True,
+        finite: str = "",
+        class_names: tuple[str, ...] | None = None,
     ) -> tuple[Set, list[str]]:
         """A set, and what is to be said of it.
 
@@ -59,7 +68,8 @@ class Opener:
             data: What the user holds.
             name: What to call it.
             labelled: Whether it needs labels.
-            finite: Whether it needs an end, since a part is to be held out.
+            finite: What is to be done with it that needs an end, for example `"split"`.
+            class_names: The names of train's classes, by which its own are numbered.
 
         Raises:
             DataError: It cannot be read, does not meet the model, or has bad pixels.
@@ -68,8 +78,6 @@ class Opener:
         from etude.data.streams import endless_error
 
         resize, notes = self._resize(data, name)
-        if self.ignore is not None:
-            check_ignore_label(self.ignore)
         source = open_source(
             data,
             name=name,
@@ -79,8 +87,8 @@ class Opener:
             mask_fill=self.ignore,
         )
         source.name = name
-        if finite and getattr(source, "endless", False):
-            raise endless_error(name, "split")
+        if finite and source.endless:
+            raise endless_error(name, finite)
         if source.size == 0:
             raise checks.empty(name)
         if self.wanted is not None:
@@ -89,6 +97,10 @@ class Opener:
             )
             source = adapt(source, adapter)
         checks.check_spec(source.spec, name, labelled=labelled)
+        if labelled and class_names and source.class_names:
+            source, more = numbered_alike(source, class_names, name)
+            notes += more
+        notes += _steadiness(source, self.memory_budget, name)
         source = in_memory(source, self.memory_budget)
         arrays = source.arrays(self.memory_budget)
         found = scan(source, arrays, limit_samples=checks.LOOKED_AT)
@@ -96,6 +108,8 @@ class Opener:
             raise checks.empty(name)
         if found.complete and source.size is None:
             source.counted(found.samples)
+        if finite and source.size is None:
+            source.count()  # what has no end is refused now, not after the training
         checks.check_pixels(found, name)
         notes += [str(note) for note in getattr(source, "notes", ())]
         if found.constant:
@@ -107,6 +121,11 @@ class Opener:
             notes.append(
                 f"Of the stream {name}, the first {found.samples} samples were checked, and "
                 f"nothing behind them."
+            )
+        if source.size is None and not source.endless:
+            notes.append(
+                f"The stream {name} does not say how many samples it has: it is read once to count "
+                f"them, which dataset.apply(tf.data.experimental.assert_cardinality(n)) saves."
             )
         if source.spec.weighted:
             notes.append(
@@ -130,15 +149,94 @@ class Opener:
         ]
 
 
-def check_ignore_label(ignore: object) -> None:
-    """Raises a `DataError` unless the label to ignore is an integer."""
-    if not isinstance(ignore, int) or isinstance(ignore, bool):
+def ignored_label(ignore: Any) -> int | None:
+    """The label to ignore as a plain number; `None` for none.
+
+    Raises:
+        DataError: It is not an integer.
+    """
+    if ignore is None:
+        return None
+    try:
+        if isinstance(ignore, bool):
+            raise TypeError("a bool")
+        return operator.index(ignore)
+    except TypeError as error:
         raise DataError(
             "`ignore_label` is not a whole number.",
             required="the number that ignored pixels have in the masks, for example 255",
             received=repr(ignore),
             advice="mend or drop `ignore_label`",
+        ) from error
+
+
+def numbered_alike(source: Source, names: tuple[str, ...], name: str) -> tuple[Source, list[str]]:
+    """A source with its classes numbered as train's, and a note where train has more of them.
+
+    Folders number the classes that they hold: one that lacks a class numbers those behind it
+    otherwise than train does.
+
+    Args:
+        source: A source that knows the names of its classes.
+        names: The names of train's classes, in the order of their numbers.
+        name: What the set is called.
+
+    Raises:
+        DataError: It has classes that train lacks, or its labels cannot be changed.
+    """
+    own = source.class_names or ()
+    if own == names:
+        return source, []
+    missing = [each for each in names if each not in own]
+    extra = [each for each in own if each not in names]
+    if extra:
+        lacks = f", and lacks {', '.join(missing)}" if missing else ""
+        raise DataError(
+            f"The classes of train and {name} differ in name.",
+            required=f"the classes of train, or some of them: {', '.join(names)}",
+            received=f"{name} has {', '.join(extra)}, which train lacks{lacks}",
+            advice="give the folders (or classes) the same names in all sets, or take those that "
+            "train lacks out",
         )
+    table = np.asarray([names.index(each) for each in own], np.int64)
+    said = f"{name} has no samples of {', '.join(missing)}; its " if missing else f"The {name} "
+    return source.renumbered(table, names), [f"{said}classes are numbered as in train."]
+
+
+def _steadiness(source: Source, memory_budget: int, name: str) -> list[str]:
+    """Looks whether a stream is the same in every pass, so that holding one of them is fair.
+
+    One that brings other samples in every pass (random augmentation) is marked as such, and
+    from then on read anew for every epoch.
+    """
+    from etude.data.adapter import innermost
+    from etude.data.folder import FolderSource
+    from etude.data.streams import StreamSource, passes_differ
+
+    stream = innermost(source)
+    if not isinstance(stream, StreamSource) or isinstance(stream, FolderSource):
+        return []
+    held = source.arrays(memory_budget) is not None
+    # The stream itself where it is held: adapting must not blur what is compared.
+    looked = source if held and stream.arrays(memory_budget) is None else stream
+    how = "contents" if stream.varies else passes_differ(looked, memory_budget if held else 0)
+    if how == "contents":
+        stream.vary()
+        return [
+            f"{name} brings other samples in every pass (random augmentation): it is read anew "
+            f"in every pass and not held in memory. A killed run does not go on with it."
+        ]
+    if how == "order":
+        return [
+            f"{name} comes in another order in every pass (here it is shuffled anyway): a killed "
+            f"run goes on with it only if the order is fixed, by leaving its own shuffle out."
+        ]
+    if how == "either":
+        return [
+            f"Two passes over {name} begin with different samples (shuffled, or changed by "
+            f"chance): a killed run goes on with it only if they are the same in every pass."
+        ]
+    return []
 
 
 def _overlap(train: Arrays | None, other: Arrays | None) -> int:
@@ -169,8 +267,7 @@ def compare(
         DataError: The sets do not go together.
     """
     checks.check_same(train.source.spec, other.source.spec, name)
-    checks.check_same_range(train.scan, other.scan, name)
-    notes = []
+    notes = checks.check_same_range(train.scan, other.scan, name)
     if train.scan.checksum == other.scan.checksum and train.scan.complete:
         notes.append(
             f"{name} is the same data as train: what is measured on it says how much was learned "

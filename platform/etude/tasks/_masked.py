@@ -4,6 +4,8 @@ Keras' `ignore_class` serves integer masks with one output channel per class. Bi
 (one output channel) and one-hot masks (an ignored pixel is a row of zeros) are served here.
 Keras averages binary cross-entropy over the last axis, which for labels `(batch, height,
 width)` is the width, and for outputs `(batch,)` the batch: weights then meet the wrong axis.
+So do weights `(batch,)` on the losses `(batch, height, width)` of all masks: NumPy's rule
+lines them up with the width.
 """
 
 from __future__ import annotations
@@ -13,6 +15,24 @@ from typing import Any
 
 import keras
 from keras import ops
+
+
+def align(sample_weight: Any, rank: int, dtype: Any = None) -> Any:
+    """Weights with axes of length 1 behind theirs, so that each is that of a whole sample.
+
+    Args:
+        sample_weight: `(batch, ...)`; of an axis too many, which has length 1, they are rid.
+        rank: Axes of what they weigh.
+        dtype: What to cast them to; `None` leaves it.
+    """
+    weight = ops.convert_to_tensor(sample_weight)
+    if dtype is not None:
+        weight = ops.cast(weight, dtype)
+    if len(weight.shape) == rank + 1 and weight.shape[-1] == 1:
+        weight = ops.squeeze(weight, -1)
+    while len(weight.shape) < rank:
+        weight = ops.expand_dims(weight, -1)
+    return weight
 
 
 class _MaskedLoss(keras.losses.Loss):
@@ -33,20 +53,19 @@ class _MaskedLoss(keras.losses.Loss):
         self.from_logits = from_logits
 
     def _split(self, y_true: Any) -> tuple[Any, Any]:
-        """Labels without ignored values, and a float mask `(batch, height, width)`."""
+        """Labels without ignored values, and a float mask `(batch, height, width)`; `None`
+        where all pixels count."""
         raise NotImplementedError
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         labels, valid = self._split(ops.cast(ops.convert_to_tensor(y_true), self.dtype))
         weight = valid
-        if self.reduction in ("sum_over_batch_size", "mean"):
+        if valid is not None and self.reduction in ("sum_over_batch_size", "mean"):
             total = ops.cast(ops.size(valid), valid.dtype)
             weight = weight * ops.divide_no_nan(total, ops.sum(valid))
         if sample_weight is not None:
-            extra = ops.cast(ops.convert_to_tensor(sample_weight), valid.dtype)
-            while len(extra.shape) < len(weight.shape):
-                extra = extra[..., None]
-            weight = weight * extra
+            extra = align(sample_weight, len(labels.shape) - 1, self.dtype)
+            weight = extra if weight is None else weight * extra
         return super().__call__(labels, y_pred, sample_weight=weight)
 
     def get_config(self) -> dict[str, Any]:
@@ -71,7 +90,7 @@ class MaskedBinaryCrossentropy(_MaskedLoss):
     def _split(self, y_true: Any) -> tuple[Any, Any]:
         labels = y_true if len(y_true.shape) == 4 else y_true[..., None]
         if self.ignore_class is None:
-            return labels, ops.ones_like(labels[..., 0])
+            return labels, None
         valid = ops.not_equal(labels, float(self.ignore_class))
         return ops.where(valid, labels, 0.0), ops.cast(valid[..., 0], labels.dtype)
 
@@ -80,6 +99,19 @@ class MaskedBinaryCrossentropy(_MaskedLoss):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "ignore_class": self.ignore_class}
+
+
+@keras.saving.register_keras_serializable(package="etude")
+class MaskedSparseCategoricalCrossentropy(keras.losses.SparseCategoricalCrossentropy):
+    """Keras' own, to the bit, which on masks takes weights `(batch,)` as well.
+
+    Labels are `(batch, height, width[, 1])`, outputs `(batch, height, width, classes)`.
+    """
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        if sample_weight is not None:
+            sample_weight = align(sample_weight, len(y_pred.shape) - 1)
+        return super().__call__(y_true, y_pred, sample_weight=sample_weight)
 
 
 @keras.saving.register_keras_serializable(package="etude")
@@ -145,10 +177,7 @@ def _weights(valid: Any, sample_weight: Any) -> Any:
     weights = ops.cast(valid, "float32")
     if sample_weight is None:
         return weights
-    extra = ops.cast(ops.convert_to_tensor(sample_weight), "float32")
-    while len(extra.shape) < len(weights.shape):
-        extra = extra[..., None]
-    return weights * extra
+    return weights * align(sample_weight, len(weights.shape), "float32")
 
 
 @keras.saving.register_keras_serializable(package="etude")
@@ -182,6 +211,8 @@ class MaskedMeanIoU(keras.metrics.MeanIoU):
 
     Args:
         num_classes: Number of classes, 2 for one output channel.
+        dtype: Of the table of counts. Keras' own is int32, in which weights lose their
+            fraction; `None` takes float64, which counts pixels exactly as well.
 
     The other arguments are as in `Pixels`.
     """
@@ -195,15 +226,14 @@ class MaskedMeanIoU(keras.metrics.MeanIoU):
         name: str = "mean_iou",
         dtype: Any = None,
     ) -> None:
-        super().__init__(num_classes=num_classes, name=name, dtype=dtype)
+        super().__init__(num_classes=num_classes, name=name, dtype=dtype or "float64")
         self.how = Pixels(one_hot, threshold, ignore_class)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         true, predicted, valid = _pixels(y_true, y_pred, self.how)
-        if sample_weight is not None:
-            valid = ops.logical_and(valid, _weights(valid, sample_weight) > 0.0)
+        weights = None if sample_weight is None else _weights(valid, sample_weight)
         # Classes below 0 lie outside the confusion matrix: Keras leaves them out.
-        return super().update_state(ops.where(valid, true, -1), predicted)
+        return super().update_state(ops.where(valid, true, -1), predicted, weights)
 
     def get_config(self) -> dict[str, Any]:
         own = {"num_classes": self.num_classes, "name": self.name, "dtype": self.dtype}

@@ -15,6 +15,8 @@ from etude.tasks._labels import Array
 if TYPE_CHECKING:
     import keras
 
+_STRATA_BYTES = 16 * 2**20  # of masks looked at at once
+
 NEEDS = "masks (h, w), (h, w, 1) or one-hot (h, w, C), with outputs (h, w, C) or, binary, (h, w, 1)"
 
 
@@ -104,18 +106,14 @@ class SemanticSegmentation(Task):
 
     def loss(self) -> keras.losses.Loss:
         """Cross-entropy over the pixels that count."""
-        import keras
-
-        logits, ignore = self.evidence.logits, self.evidence.ignore
-        if self.one_hot:
+        if self.one_hot or self.single:
             return self.soft_loss()
-        if not self.single:
-            return keras.losses.SparseCategoricalCrossentropy(
-                from_logits=logits, ignore_class=ignore
-            )
-        if ignore is None and len(self.evidence.label_shape) == 3:
-            return keras.losses.BinaryCrossentropy(from_logits=logits)
-        return self._masked_binary()
+        from etude.tasks._masked import MaskedSparseCategoricalCrossentropy
+
+        evidence = self.evidence
+        return MaskedSparseCategoricalCrossentropy(
+            from_logits=evidence.logits, ignore_class=evidence.ignore
+        )
 
     def _masked_binary(self) -> keras.losses.Loss:
         from etude.tasks._masked import MaskedBinaryCrossentropy
@@ -125,22 +123,12 @@ class SemanticSegmentation(Task):
 
     def metrics(self) -> list[keras.metrics.Metric]:
         """Mean intersection over union and pixel accuracy, over the pixels that count."""
-        import keras
-
-        ignore, classes = self.evidence.ignore, self.classes()
-        threshold = (0.0 if self.evidence.logits else 0.5) if self.single else None
-        if not self.one_hot and not self.single:
-            iou = keras.metrics.MeanIoU(
-                classes, name="mean_iou", sparse_y_pred=False, ignore_class=ignore
-            )
-            if ignore is None:
-                return [iou, keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
         from etude.tasks._masked import MaskedMeanIoU, MaskedPixelAccuracy
 
-        accuracy = MaskedPixelAccuracy(self.one_hot, threshold, ignore)
-        if not self.one_hot and not self.single:
-            return [iou, accuracy]
-        return [MaskedMeanIoU(classes, self.one_hot, threshold, ignore), accuracy]
+        ignore = self.evidence.ignore
+        threshold = (0.0 if self.evidence.logits else 0.5) if self.single else None
+        iou = MaskedMeanIoU(self.classes(), self.one_hot, threshold, ignore)
+        return [iou, MaskedPixelAccuracy(self.one_hot, threshold, ignore)]
 
     def soften(self, labels: Any, amount: float) -> Any:
         """As `Task.soften`. Ignored pixels keep a row of zeros, or, with one output channel,
@@ -188,19 +176,30 @@ class SemanticSegmentation(Task):
         pixels = labels[..., 0] if labels.ndim == 4 else labels
         if self.evidence.ignore is None:
             return pixels
-        return np.where(pixels == self.evidence.ignore, -1, pixels.astype(np.int64))
+        signed = np.result_type(pixels.dtype, np.int8)  # int16 for uint8: masks take room
+        return np.where(pixels == self.evidence.ignore, signed.type(-1), pixels)
 
     def counts(self, labels: Array) -> Array:
         """Pixels of each class; ignored ones are left out."""
         return _labels.histogram(self._numbers(labels), self.classes())
 
+    def _presence(self, labels: Array) -> Array:
+        """Which classes each mask of a block shows, `(samples, classes)` bool."""
+        pixels = self._numbers(labels).reshape(len(labels), -1)
+        return np.stack([(pixels == c).any(axis=1) for c in range(self.classes())], axis=1)
+
+    def _share(self, labels: Array) -> Array:
+        """The share of class 1 in each mask of a block, `(samples,)`."""
+        return (self._numbers(labels).reshape(len(labels), -1) == 1).mean(axis=1)
+
     def strata(self, labels: Array) -> Array:
         """The rarest class in a mask; for two classes, the quarter by share of class 1."""
-        pixels = self._numbers(labels).reshape(len(labels), -1)
+        step = max(1, _STRATA_BYTES // max(1, labels[:1].nbytes))
+        starts = range(0, len(labels), step)
         if self.classes() > 2:
-            present = [(pixels == c).any(axis=1) for c in range(self.classes())]
-            return _labels.rarest(np.stack(present, axis=1))
-        share = (pixels == 1).mean(axis=1)
+            present = [self._presence(labels[i : i + step]) for i in starts]
+            return _labels.rarest(np.concatenate(present))
+        share = np.concatenate([self._share(labels[i : i + step]) for i in starts])
         quarters = np.searchsorted(np.quantile(share, [0.25, 0.5, 0.75]), share)
         return quarters.astype(np.int64)
 
