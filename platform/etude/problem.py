@@ -208,14 +208,22 @@ def _look(model: Any, opened: Set, name: str | None, ignore: int | None) -> _Loo
 
 
 def _identity(look: _Look, parts: dict[str, Set], split: list[float] | None) -> dict[str, Any]:
-    """What the fingerprint is made of. `train` is the set before anything was held out."""
+    """What the fingerprint is made of. `train` is the set before anything was held out.
+
+    The contents of a set that comes differently in every pass do not tell it. Where a part of it
+    was held out they must all the same: what was trained on could be held out the next time.
+    """
     loss, evidence = look.given.loss, look.task.evidence
     return {
         "model": fingerprint.digest({"architecture": fingerprint.architecture(look.model)}),
         "task": [look.task.name, evidence.ignore, evidence.logits],
         "loss": None if loss is None else compiled.name_of(loss),
         "data": {
-            name: [part.source.size, str(part.source.spec), part.scan.checksum]
+            name: [
+                part.source.size,
+                str(part.source.spec),
+                part.scan.checksum if part.steady or split is not None else "differs",
+            ]
             for name, part in parts.items()
             if split is None or name != "validation"
         },

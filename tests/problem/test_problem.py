@@ -379,6 +379,19 @@ class TestRandomStreams:
         large = Problem.inspect(classifier(), shuffled, (images(20, 1), Y[:20]), memory_budget=500)
         assert said(large, "Two passes over train begin with different samples")
 
+    def test_a_killed_run_may_go_on_with_them(self):
+        def print_of(data, **options):
+            return Problem.inspect(classifier(), data, **options).fingerprint()
+
+        validation = {"validation": (images(20, 1), Y[:20])}
+        for data in (self.flipped, lambda: stream(Y).unbatch().shuffle(N)):
+            assert print_of(data(), **validation) == print_of(data(), **validation)
+        # What was trained on could otherwise be held out for validation.
+        shuffled = [print_of(stream(Y).unbatch().shuffle(N)) for _ in range(2)]
+        assert shuffled[0] != shuffled[1]
+        steady = [print_of(stream(Y, images(seed=seed)), **validation) for seed in (0, 0, 7)]
+        assert steady[0] == steady[1] != steady[2]
+
     def test_a_steady_stream_brings_no_note(self):
         problem = Problem.inspect(classifier(), stream(Y), (images(20, 1), Y[:20]))
         assert problem.notes == () and problem.train.arrays(2**40) is not None

@@ -149,3 +149,23 @@ def test_evaluation_is_cut_as_training_is() -> None:
     )
     odd.halve_micro_batch(MemoryError("none left"))
     assert odd.recipe.compute.accumulate == 48  # single samples are tried before giving up
+
+
+def test_a_stream_that_augments_at_random_goes_on(tmp_path: Path) -> None:
+    """With other draws, so not with the same bits, but from where it was."""
+    x, y = helpers.images()
+
+    def fit(*callbacks: Any) -> Any:
+        stream = tf.data.Dataset.from_tensor_slices((x, y)).map(
+            lambda image, label: (tf.image.random_flip_left_right(image), label)
+        )
+        return etude.fit(
+            helpers.sequential(), stream, helpers.images(40, seed=3), epochs=4, run_dir=tmp_path,
+            recipe=Recipe().give(compute={"batch_size": 16}), callbacks=callbacks, verbose=0,
+        )  # fmt: skip
+
+    with pytest.raises(Killed):
+        fit(KillAt(25))
+    report = fit()
+    assert any(event.startswith("Gone on from step") for event in report.events)
+    assert report.finished and report.budget["steps"] == 40

@@ -30,11 +30,13 @@ class Set:
         source: The samples.
         arrays: All of them, where they fit in memory.
         scan: What a pass over the images found.
+        steady: Whether every pass brings the same samples in the same order, as far as seen.
     """
 
     source: Source
     arrays: Arrays | None
     scan: Scan
+    steady: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +102,8 @@ class Opener:
         if labelled and class_names and source.class_names:
             source, more = numbered_alike(source, class_names, name)
             notes += more
-        notes += _steadiness(source, self.memory_budget, name)
+        unsteady = _steadiness(source, self.memory_budget, name)
+        notes += unsteady
         source = in_memory(source, self.memory_budget)
         arrays = source.arrays(self.memory_budget)
         found = scan(source, arrays, limit_samples=checks.LOOKED_AT)
@@ -131,7 +134,7 @@ class Opener:
             notes.append(
                 f"{name} brings a weight for every sample, which the loss is multiplied by."
             )
-        return Set(source, arrays, found), notes
+        return Set(source, arrays, found, steady=not unsteady), notes
 
     def _resize(self, data: Any, name: str) -> tuple[Any, list[str]]:
         """Folders of images are read at the model's size when nothing else is asked for."""
@@ -224,17 +227,19 @@ def _steadiness(source: Source, memory_budget: int, name: str) -> list[str]:
         stream.vary()
         return [
             f"{name} brings other samples in every pass (random augmentation): it is read anew "
-            f"in every pass and not held in memory. A killed run does not go on with it."
+            f"in every pass and not held in memory. A killed run goes on with other draws."
         ]
     if how == "order":
         return [
             f"{name} comes in another order in every pass (here it is shuffled anyway): a killed "
-            f"run goes on with it only if the order is fixed, by leaving its own shuffle out."
+            f"run goes on in another order; where validation data are held out of it, it does not "
+            f"go on. Leave its own shuffle out."
         ]
     if how == "either":
         return [
             f"Two passes over {name} begin with different samples (shuffled, or changed by "
-            f"chance): a killed run goes on with it only if they are the same in every pass."
+            f"chance): a killed run goes on with others; where validation data are held out of "
+            f"it, it does not go on."
         ]
     return []
 
