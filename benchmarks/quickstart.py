@@ -7,6 +7,7 @@ budget, then `model.fit` with Adam and Keras' defaults for exactly as long as th
 
 from __future__ import annotations
 
+import gc
 import time
 from typing import Any
 
@@ -35,6 +36,7 @@ def main() -> None:
     (x, y), (x_test, y_test) = fashion_mnist.load()
     rows: list[dict[str, float]] = []
     for seed in range(options.first_seed, options.first_seed + options.seeds):
+        gc.collect()  # freeing what plain Keras iterated over may wait for seconds
         load = wait_until_idle(120.0)
         keras.utils.set_random_seed(seed)
         model = etude.models.build("resnet9", (28, 28, 1), 10, width=options.width)
@@ -51,6 +53,7 @@ def main() -> None:
         for name, batch_size in list(arms.items())[: 1 + options.same_batch]:
             other = etude.models.build("resnet9", (28, 28, 1), 10, width=options.width)
             other.set_weights(initial)
+            gc.collect()
             sets = Sets(open_source((x, y)), test=open_source((x_test, y_test), name="test"))
             plain = plain_fit(other, sets, seconds, seed=seed, batch_size=batch_size)
             row[name] = plain.outcome["test_accuracy"]

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from etude.data import Arrays, id_stream, ids_in_order, permutation
+from etude.data import Arrays, id_stream, ids_in_order, open_source, permutation
 from etude.data.arrays import ArraySource
 from etude.data.resident import Resident
 from etude.errors import DataError
@@ -93,11 +94,21 @@ def test_ids_in_order():
     assert [ids.tolist() for ids in take(ids_in_order(7, 3), 9)] == [[0, 1, 2], [3, 4, 5], [6]]
 
 
-def test_id_pipelines_and_what_is_made_of_them_are_not_tuned():
-    """A tuned pipeline's thread makes giving the iterator back wait for up to seconds."""
-    source = ArraySource(Arrays(np.zeros((8, 4, 4, 1), np.uint8), np.zeros(8, np.int64)))
-    resident = Resident(source.arrays(2**20))
-    for data in (source, resident):
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return np.zeros((4, 4, 4, 1), np.uint8), np.zeros(4, np.int64)
+
+
+def test_no_pipeline_is_tuned():
+    """A tuned pipeline's thread makes giving the iterator back wait, up to a minute."""
+    arrays = Arrays(np.zeros((8, 4, 4, 1), np.uint8), np.zeros(8, np.int64))
+    stream = tf.data.Dataset.from_tensor_slices((arrays.images, arrays.labels))
+    mapped = stream.map(lambda x, y: (x, y), num_parallel_calls=tf.data.AUTOTUNE)
+    sources = [ArraySource(arrays), open_source(mapped), open_source(Batches())]
+    for data in [*sources, Resident(arrays)]:
         assert data.shuffled(4, seed=0).options().autotune.enabled is False
         assert data.in_order(4).options().autotune.enabled is False
     assert tf.data.Dataset.range(3).map(lambda i: i).options().autotune.enabled is not False

@@ -135,7 +135,8 @@ class FolderSource(StreamSource):
                 values.append(tf.ensure_shape(mask, spec.label_shape))
             return tuple(values)
 
-        return ids.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        decoded_ones = ids.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return shuffle.untuned(decoded_ones)
 
     def samples(self) -> tf.data.Dataset:
         """One pass over single samples `(image, ...)`, in natural order."""

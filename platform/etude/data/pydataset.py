@@ -110,7 +110,7 @@ class PyDatasetSource(StreamSource):
 
         # As many readers as the dataset says it can bear; order is kept whatever their number.
         workers = max(1, int(self._dataset.workers))
-        return indices.map(fetch, num_parallel_calls=workers, deterministic=True)
+        return shuffle.untuned(indices.map(fetch, num_parallel_calls=workers, deterministic=True))
 
     def _numbers(self) -> tf.data.Dataset:
         import tensorflow as tf

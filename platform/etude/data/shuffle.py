@@ -102,10 +102,11 @@ def id_stream(n: int, batch_size: int, seed: int, start: int = 0) -> tf.data.Dat
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The dataset without TensorFlow's autotuning: for pipelines that leave nothing to tune.
+    """The dataset without TensorFlow's autotuning.
 
     Every iterator of a tuned dataset has a thread of its own, and giving the iterator back waits
-    for that thread, now and then for seconds.
+    for that thread, now and then for as long again as it was used, up to a minute. Where a
+    pipeline leaves its parallelism to TensorFlow, it has one call per thread without tuning.
     """
     import tensorflow as tf
 
@@ -148,7 +149,7 @@ def shuffled_passes(
         # fused operation spins for ever on a pass that comes up empty.
         return mixed if endless else mixed.prefetch(1).repeat()
 
-    return tf.data.Dataset.from_tensors(0).flat_map(passes)
+    return untuned(tf.data.Dataset.from_tensors(0).flat_map(passes))
 
 
 def flat_passes(
@@ -173,4 +174,4 @@ def flat_passes(
         samples = one_pass(_permuted(n, seed, epoch))
         return samples.shuffle(buffer_size, seed=draw, reshuffle_each_iteration=False)
 
-    return tf.data.Dataset.counter(0).flat_map(passed)
+    return untuned(tf.data.Dataset.counter(0).flat_map(passed))

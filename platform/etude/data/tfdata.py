@@ -246,7 +246,7 @@ class DatasetSource(StreamSource):
         samples = _canonical(dataset, name=name, labelled=labelled)
         if resize is not None:
             samples = _resized(samples, resize, mask_fill)
-        self._samples = _pinned(samples, name=name)
+        self._samples = shuffle.untuned(_pinned(samples, name=name))
         cardinality = int(self._samples.cardinality().numpy())
         known = size if size is not None else (cardinality if cardinality >= 0 else None)
         super().__init__(_spec(self._samples), name=name, size=known)
