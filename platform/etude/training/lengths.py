@@ -27,7 +27,8 @@ class Length(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         if self._begun:
             return
         self._begun = True
-        controls, steps = self.trainer.controls, self.params.get("steps")
+        params = self.params or {}  # a CallbackList of the user's own brings what it likes
+        controls, steps = self.trainer.controls, params.get("steps")
         if self.trainer.recipe.optimization.schedule == "constant":
             return
         if not steps:
@@ -37,7 +38,7 @@ class Length(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
                 received="data that do not say how many batches they have",
                 advice="pass `steps_per_epoch=` to `fit`",
             )
-        controls.total.assign(float(self.params["epochs"] * steps))
+        controls.total.assign(float(params["epochs"] * steps))
         controls.step.assign(epoch * steps)
 
 
