@@ -169,6 +169,14 @@ def test_classes_that_train_lacks_are_said_where_samples_have_several():
         Problem.inspect(classifier(), (images(), Y % 2), (images(20, 1), Y[:20]))
 
 
+def test_a_class_that_is_not_validated_is_told():
+    some = Y[:20] != 2
+    problem = Problem.inspect(classifier(), (images(), Y), (images(20, 1)[some], Y[:20][some]))
+    assert said(problem, "validation has no samples of class 2: it does not tell")
+    whole = Problem.inspect(classifier(), (images(), Y), (images(20, 1), Y[:20]))
+    assert not said(whole, "has no samples of")
+
+
 def test_streams_are_counted_by_the_look_at_them():
     """One full pass is enough: the sizes are known, and said, without another."""
     import tensorflow as tf
@@ -223,8 +231,9 @@ def test_classes_of_all_folders_are_numbered_as_in_train(tmp_path, budget):
             assert [names[label][0] for label in y.numpy()] == [
                 chr(r) for r in x[:, 0, 0, 0].numpy()
             ]
-    assert said(problem, "validation has no samples of cat; its classes are numbered as in train")
-    assert said(problem, "test has no samples of cat, dog;")
+    assert said(problem, "The classes of validation are numbered as in train")
+    assert said(problem, "validation has no samples of cat:")
+    assert said(problem, "test has no samples of cat, dog:")
     opened = open_source(validation, name="validation", memory_budget=budget)
     again = Problem.inspect(classifier(), train, opened, memory_budget=budget)
     held = np.concatenate([y.numpy() for _, y in again.validation.in_order(5)])

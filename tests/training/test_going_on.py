@@ -16,7 +16,7 @@ from etude.training import progress
 from etude.training.studio import Studio
 
 from . import helpers
-from .test_run import RECIPE, KillAt, Killed, _train
+from .test_run import EXHAUSTED, RECIPE, KillAt, Killed, _train
 
 LEARNED = (
     Recipe()
@@ -81,13 +81,10 @@ def test_a_scheduler_sets_the_rate_of_the_segment_that_begins(tmp_path: Path) ->
 def test_the_report_of_an_interruption_is_not_that_of_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Interrupt(KillAt):
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            self._left -= 1
-            if self._left == 0:
-                raise KeyboardInterrupt
-
-    assert _train(run_dir=tmp_path, callbacks=[Interrupt(12)])[1].reason == progress.INTERRUPTED
+    assert (
+        _train(run_dir=tmp_path, callbacks=[KillAt(12, KeyboardInterrupt)])[1].reason
+        == progress.INTERRUPTED
+    )
 
     def killed(*args: Any) -> Any:
         raise Killed
@@ -114,17 +111,11 @@ def test_averaged_weights_are_those_of_a_run_opened_again(tmp_path: Path) -> Non
 
 
 def test_memory_that_ran_out_is_remembered(tmp_path: Path) -> None:
-    class Exhausted(KillAt):
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            self._left -= 1
-            if self._left == 0:
-                raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
-
-    plain, report = _train(callbacks=[Exhausted(12)])
+    plain, report = _train(callbacks=[KillAt(12, EXHAUSTED)])
     assert report.recipe.compute.accumulate == 2
     # Back to step 8 after 12 steps; 20 steps on, in another segment, it is killed.
     with pytest.raises(Killed):
-        _train(callbacks=[Exhausted(12), KillAt(32)], run_dir=tmp_path)
+        _train(callbacks=[KillAt(12, EXHAUSTED), KillAt(32)], run_dir=tmp_path)
     model, again = _train(callbacks=[], run_dir=tmp_path)
     assert again.recipe.compute.accumulate == 2
     assert helpers.difference(helpers.weights(model), helpers.weights(plain)) == 0.0

@@ -70,14 +70,20 @@ class Killed(BaseException):
 
 
 class KillAt(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
-    def __init__(self, step: int) -> None:
+    """Raises at the end of a step: a kill, an interruption, or too little memory."""
+
+    def __init__(self, step: int, error: type[BaseException] | BaseException = Killed) -> None:
         super().__init__()
         self._left = step
+        self._error = error
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._left -= 1
         if self._left == 0:
-            raise Killed
+            raise self._error
+
+
+EXHAUSTED = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
 
 
 @pytest.mark.parametrize("step", [1, 7, 8, 9, 20, 33])
@@ -137,13 +143,7 @@ def test_callbacks_go_on_with_their_state(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_returns_the_best_so_far() -> None:
-    class Interrupt(KillAt):
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            self._left -= 1
-            if self._left == 0:
-                raise KeyboardInterrupt
-
-    model, report = _train(callbacks=[Interrupt(20)])
+    model, report = _train(callbacks=[KillAt(20, KeyboardInterrupt)])
     assert not report.finished
     assert report.reason == "interrupted"
     assert report.outcome["val_accuracy"] == max(report.history["val_accuracy"])
@@ -236,13 +236,7 @@ def test_out_of_memory_halves_the_micro_batch(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_out_of_memory_in_the_middle_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Exhausted(KillAt):
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            self._left -= 1
-            if self._left == 0:
-                raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
-
-    _, report = _train(callbacks=[Exhausted(12)])
+    _, report = _train(callbacks=[KillAt(12, EXHAUSTED)])
     assert report.finished
     assert report.budget["steps"] == 34
     assert any("2 micro-batches of 8" in event for event in report.events)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -268,6 +268,13 @@ def _listed(classes: Array) -> str:
     return shown if len(classes) <= _SHOWN else f"{shown}, … ({len(classes)} in all)"
 
 
+def _named(classes: Array, names: Sequence[str] | None) -> str:
+    """Classes by name where they have names, by number where they have none."""
+    if not names or len(classes) > _SHOWN:
+        return f"class {_listed(classes)}"
+    return ", ".join(names[int(c)] for c in classes)
+
+
 def check_classes(train: LabelFacts, task: Task) -> list[str]:
     """Checks that there is something to tell apart, and says what is rare or missing.
 
@@ -312,8 +319,14 @@ def check_classes(train: LabelFacts, task: Task) -> list[str]:
     return notes
 
 
-def check_known(train: LabelFacts, other: LabelFacts, task: Task, name: str) -> list[str]:
-    """Checks that another set holds no class that train lacks.
+def check_known(
+    train: LabelFacts,
+    other: LabelFacts,
+    task: Task,
+    name: str,
+    names: Sequence[str] | None = None,
+) -> list[str]:
+    """Checks that another set holds no class that train lacks, and notes those that it lacks.
 
     A sample that has several classes, or a mask, has others to be judged by: then a class
     that train lacks is worth a note alone.
@@ -325,6 +338,12 @@ def check_known(train: LabelFacts, other: LabelFacts, task: Task, name: str) -> 
         return []
     unknown = np.flatnonzero((train.counts == 0) & (other.counts > 0))
     if not len(unknown):
+        absent = np.flatnonzero((train.counts > 0) & (other.counts == 0))
+        if len(absent) and other.complete:
+            return [
+                f"{name} has no samples of {_named(absent, names)}: it does not tell how well the "
+                f"model does there."
+            ]
         return []
     if not train.complete:
         return [

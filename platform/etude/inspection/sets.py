@@ -202,8 +202,7 @@ def numbered_alike(source: Source, names: tuple[str, ...], name: str) -> tuple[S
             "train lacks out",
         )
     table = np.asarray([names.index(each) for each in own], np.int64)
-    said = f"{name} has no samples of {', '.join(missing)}; its " if missing else f"The {name} "
-    return source.renumbered(table, names), [f"{said}classes are numbered as in train."]
+    return source.renumbered(table, names), [f"The classes of {name} are numbered as in train."]
 
 
 def _steadiness(source: Source, memory_budget: int, name: str) -> list[str]:
@@ -288,4 +287,5 @@ def compare(
     if labels is None:
         return None, notes
     found = checks.check_labels(other.source, other.arrays, task)
-    return found, notes + checks.check_known(labels, found, task, name)
+    known = checks.check_known(labels, found, task, name, train.source.class_names)
+    return found, notes + known
