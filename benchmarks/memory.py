@@ -15,6 +15,7 @@ from etude._fit import starting_recipe
 from etude.budget import Budget
 from etude.training.studio import Studio
 from etude_metalearners import META_LEARNERS
+from etude_metalearners._base import Planned
 
 
 def resident_mib() -> float:
@@ -41,7 +42,7 @@ def main() -> None:
     learner = META_LEARNERS["learning_rate"]()
     sizes = []
     for run in range(runs):
-        learner.learn(studio, recipe, 10_000)
+        learner.learn(studio, recipe, Planned(10_000, allowance=1_000.0))
         sizes.append(resident_mib())
         if run % 10 == 9:
             print(f"after {run + 1:3d} runs: {sizes[-1]:.1f} MiB", flush=True)

@@ -5,11 +5,28 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 
-from etude_metalearners._base import MetaLearner, isolated
+from etude_metalearners._base import STUDY_SHARE, MetaLearner, Planned, isolated
+from etude_metalearners.batch_size import BatchSize
 from etude_metalearners.learning_rate import LearningRate
+from etude_metalearners.order import in_order
 
 META_LEARNERS: Mapping[str, type[MetaLearner]] = types.MappingProxyType(
-    {cls.name: cls for cls in (LearningRate,)}
+    {cls.name: cls for cls in (BatchSize, LearningRate)}
 )
 
-__all__ = ["META_LEARNERS", "LearningRate", "MetaLearner", "isolated"]
+
+def learners() -> list[MetaLearner]:
+    """One of each, in the order in which they study."""
+    return in_order([cls() for cls in META_LEARNERS.values()])
+
+
+__all__ = [
+    "META_LEARNERS",
+    "STUDY_SHARE",
+    "BatchSize",
+    "LearningRate",
+    "MetaLearner",
+    "Planned",
+    "isolated",
+    "learners",
+]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from etude.findings import Cost, Finding
 from etude.optim import _registry as optimizers
 from etude_metalearners import range_test
-from etude_metalearners._base import STUDY_SHARE, MetaLearner
+from etude_metalearners._base import MetaLearner, Planned
 
 if TYPE_CHECKING:
     from etude.recipe import Recipe
@@ -35,29 +35,28 @@ class LearningRate(MetaLearner):
     writes: ClassVar[str] = "optimization"
     sets: ClassVar[tuple[str, ...]] = ("learning_rate",)
 
-    def cost(self, studio: Studio, recipe: Recipe, steps: int) -> Cost:
+    def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
         """One test; a second one is needed seldom, and stays within the share of studies."""
-        total = max(LEAST_STEPS, min(MOST_STEPS, _allowance(steps)))
+        total = max(LEAST_STEPS, min(MOST_STEPS, _allowance(studio, planned)))
         multiple = recipe.compute.steps_per_execution
         total = math.ceil(total / multiple) * multiple  # no execution is cut short
-        seconds = 0.0 if studio.costs is None else total * studio.costs.step
-        return Cost(seconds, total)
+        return Cost(total * studio.measured.step, total)
 
-    def obstacle(self, studio: Studio, recipe: Recipe, steps: int) -> str | None:
+    def obstacle(self, studio: Studio, recipe: Recipe, planned: Planned) -> str | None:
         """As for every meta-learner; also where the rate is not ours to set."""
         if not optimizers.has_free_rate(studio.trainer.optimizer):
             return "the optimizer brings a schedule of its own"
-        return super().obstacle(studio, recipe, steps)
+        return super().obstacle(studio, recipe, planned)
 
-    def learn(self, studio: Studio, recipe: Recipe, steps: int) -> Finding:
+    def learn(self, studio: Studio, recipe: Recipe, planned: Planned) -> Finding:
         """Tests once, a second time if the range missed the answer and the run can pay."""
         start = studio.budget.clock()
-        predicted = self.cost(studio, recipe, steps)
+        predicted = self.cost(studio, recipe, planned)
         low, high = range_test.span(
             optimizers.is_adaptive(studio.trainer.optimizer), _momentum(studio.trainer.optimizer)
         )
         tests = [_Test.run(studio, low, high, predicted.steps)]
-        left = min(predicted.steps, _allowance(steps) - tests[0].spent)
+        left = min(predicted.steps, _allowance(studio, planned) - tests[0].spent)
         left -= left % recipe.compute.steps_per_execution
         if tests[0].found.extend and left >= LEAST_STEPS:
             shift = SHIFT if tests[0].found.extend == "up" else 1.0 / SHIFT
@@ -104,9 +103,9 @@ class _Test:
         return cls(rates.tolist(), losses[: len(rates)].tolist(), found, len(losses))
 
 
-def _allowance(steps: int) -> int:
-    """Steps that may be spent on a run of `steps` steps."""
-    return int(STUDY_SHARE * steps)
+def _allowance(studio: Studio, planned: Planned) -> int:
+    """Steps that may be spent on the study."""
+    return int(min(round(planned.allowance / studio.measured.step, 6), planned.steps))
 
 
 def _momentum(optimizer: Any) -> float:

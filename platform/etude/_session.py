@@ -20,7 +20,7 @@ from etude.budget import (
     schedule_time,
 )
 from etude.errors import BudgetError, RecipeError, RunError
-from etude.findings import Cost, Finding
+from etude.findings import Finding
 from etude.problem import Problem
 from etude.recipe import Recipe
 from etude.report import Plan, Report, Tuning
@@ -30,7 +30,7 @@ from etude.training.progress import INTERRUPTED, NOT_FINITE
 from etude.training.run import Run
 from etude.training.store import Store
 from etude.training.studio import ENDLESS_EPOCH, Studio
-from etude_metalearners import META_LEARNERS
+from etude_metalearners import STUDY_SHARE, MetaLearner, Planned, learners
 
 # Neither epochs nor time: so many epochs.
 DEFAULT_EPOCHS = 20
@@ -138,14 +138,17 @@ class Session:
         """Measures only."""
         self.shown.phase("measuring")
         costs = self._measured()
+        seconds = {"inspection": self.inspected, "measuring": self.budget.spent() - self.inspected}
+        studied = 0.0
+        for learner in learners():
+            planned = self._planned(costs, studied)
+            if learner.obstacle(self.studio, self.recipe, planned) is None:
+                expected = learner.cost(self.studio, self.recipe, planned)
+                seconds[f"study: {learner.name.replace('_', ' ')}"] = expected.seconds
+                studied += expected.seconds
+                self.budget.resume(expected.seconds)  # as if it had been studied
         schedule = self._schedule(costs)
         self._say_what_is_late(schedule, costs)
-        seconds = {"inspection": self.inspected, "measuring": self.budget.spent() - self.inspected}
-        for kind in META_LEARNERS.values():
-            learner = kind()
-            if learner.obstacle(self.studio, self.recipe, schedule.total_steps) is None:
-                steps = learner.cost(self.studio, self.recipe, schedule.total_steps).steps
-                seconds[f"study: {learner.name.replace('_', ' ')}"] = steps * costs.step
         evaluations = math.ceil(schedule.total_steps / schedule.segment / schedule.evaluate_every)
         seconds |= {
             "training": schedule.total_steps * costs.step,
@@ -177,24 +180,11 @@ class Session:
             {"part": "inspection", "predicted": None, "true": self.inspected},
             {"part": "measuring", "predicted": None, "true": self.budget.spent() - start},
         ]
-        for kind in META_LEARNERS.values() if study else ():
-            learner = kind()
-            steps = self._schedule(self.costs).total_steps
+        for learner in learners() if study else ():
             finding = self._reusable(known, learner.key(self.studio, self.recipe))
             if finding is None:
-                obstacle = learner.obstacle(self.studio, self.recipe, steps)
-                if obstacle is None:
-                    expected = learner.cost(self.studio, self.recipe, steps)
-                    subject = f"studying the {learner.name.replace('_', ' ')}"
-                    self.shown.phase(subject, expected.steps)
-                    finding = learner.learn(self.studio, self.recipe, steps)
-                    finding = dataclasses.replace(
-                        finding, predicted=Cost(expected.steps * self.costs.step, expected.steps)
-                    )
-                else:
-                    finding = learner.skipped(self.studio, self.recipe, obstacle)
+                finding = self._learned(learner)
             self.findings.append(finding)
-            self.recipe = finding.apply(self.recipe)
             self.shown.finding(finding)
             self.ledger.append(
                 {
@@ -205,15 +195,43 @@ class Session:
             )
             if self.store is not None:
                 self.store.save_findings(self.findings, {"spent": self.budget.spent()})
-        self.studio.set_recipe(
-            dataclasses.replace(
-                self.recipe,
-                compute=dataclasses.replace(
-                    self.recipe.compute, accumulate=self.studio.recipe.compute.accumulate
-                ),
+            self._take_over(finding)
+
+    def _learned(self, learner: MetaLearner) -> Finding:
+        """What a meta-learner finds, or why it does not look."""
+        timed = self.budget.seconds is not None
+        spent = sum((f.true if timed else f.predicted).seconds for f in self.findings)
+        planned = self._planned(self.costs, spent)
+        obstacle = learner.obstacle(self.studio, self.recipe, planned)
+        if obstacle is not None:
+            return learner.skipped(self.studio, self.recipe, obstacle)
+        expected = learner.cost(self.studio, self.recipe, planned)
+        self.shown.phase(f"studying the {learner.name.replace('_', ' ')}", expected.steps)
+        finding = learner.learn(self.studio, self.recipe, planned)
+        return dataclasses.replace(finding, predicted=expected)
+
+    def _planned(self, costs: CostModel, spent: float) -> Planned:
+        """The run as planned now, when studies have taken `spent` seconds."""
+        steps = self._schedule(costs).total_steps
+        allowance = STUDY_SHARE * (steps * costs.step + spent) - spent
+        return Planned(steps, allowance, timed=self.budget.seconds is not None)
+
+    def _take_over(self, finding: Finding) -> None:
+        """Goes on by what was found; measures again where a step costs something else now."""
+        changed = finding.apply(self.recipe)
+        anew = changed.compute != self.recipe.compute
+        halved = self.studio.recipe.compute.accumulate
+        compute = dataclasses.replace(changed.compute, accumulate=halved)
+        self.recipe = dataclasses.replace(changed, compute=compute)
+        self.studio.set_recipe(self.recipe)
+        if anew:
+            self.shown.phase("measuring")
+            start = self.budget.spent()
+            self.costs = self._measured()
+            self.recipe = self.studio.recipe
+            self.ledger.append(
+                {"part": "measuring again", "predicted": None, "true": self.budget.spent() - start}
             )
-        )
-        self.recipe = self.studio.recipe
 
     def _known_findings(self) -> list[Finding]:
         assert self.store is not None

@@ -30,7 +30,7 @@ class Finding:
 
     Attributes:
         learner: The meta-learner's name.
-        reads: Recipe groups that the finding depends on.
+        reads: Recipe groups, or single values of them, that the finding depends on.
         writes: The recipe group that it changes.
         changes: The values it found, by name within the group `writes`.
         why: One sentence.
@@ -75,7 +75,7 @@ def finding_key(
 
     Args:
         recipe: The recipe before the finding.
-        reads: The groups read.
+        reads: The groups read, or single values as `group.name`.
         writes: The group written.
         fingerprint: The problem's fingerprint.
         own: Names within `writes` that the finding itself sets, and so does not depend on,
@@ -84,7 +84,7 @@ def finding_key(
     values = {
         path: value
         for path, value in recipe.values().items()
-        if path.split(".")[0] in reads
+        if (path in reads or path.split(".")[0] in reads)
         and (path not in {f"{writes}.{name}" for name in own} or recipe.is_given(path))
     }
     text = json.dumps([fingerprint, values], sort_keys=True, default=str)

@@ -13,14 +13,14 @@ import pytest
 
 import etude
 from etude._fit import starting_recipe
-from etude.budget import Budget
+from etude.budget import Budget, CostModel
 from etude.data import fashion_mnist
 from etude.findings import Finding
 from etude.problem import Problem
 from etude.recipe import Recipe
 from etude.training.studio import Studio
 from etude_metalearners import LearningRate
-from etude_metalearners._base import STUDY_SHARE
+from etude_metalearners._base import STUDY_SHARE, Planned
 from etude_metalearners.learning_rate import LEAST_STEPS, MOST_STEPS
 
 LEARNER = LearningRate()
@@ -53,12 +53,18 @@ def open_studio(model: Any = None, stated: Recipe | None = None, data: Any = Non
     train, validation = data or clothes()
     problem = Problem.inspect(model or network(), train, validation)
     recipe = starting_recipe(problem, stated or Recipe())
-    return Studio(problem, recipe, budget=Budget(None), seed=1)
+    studio = Studio(problem, recipe, budget=Budget(None), seed=1)
+    studio.costs = CostModel(step=1.0)  # so that seconds are steps
+    return studio
+
+
+def planned(steps: int = RUN) -> Planned:
+    return Planned(steps, allowance=STUDY_SHARE * steps)
 
 
 def learn(studio: Studio, steps: int = RUN) -> Finding:
-    assert LEARNER.obstacle(studio, studio.recipe, steps) is None
-    return LEARNER.learn(studio, studio.recipe, steps)
+    assert LEARNER.obstacle(studio, studio.recipe, planned(steps)) is None
+    return LEARNER.learn(studio, studio.recipe, planned(steps))
 
 
 def loss() -> keras.losses.Loss:
@@ -174,7 +180,7 @@ def test_where_nothing_can_be_learned_the_rate_stays() -> None:
 def test_a_given_rate_is_not_studied(counted: list[int]) -> None:
     recipe = Recipe().give(optimization={"learning_rate": 0.123})
     studio = open_studio(stated=recipe)
-    why = LEARNER.obstacle(studio, studio.recipe, RUN)
+    why = LEARNER.obstacle(studio, studio.recipe, planned())
     assert why is not None and "fixed by you" in why
     tuning = etude.tune(network(), *clothes(), recipe=recipe, epochs=8, verbose=0)
     assert tuning.recipe.optimization.learning_rate == 0.123
@@ -190,7 +196,7 @@ def test_a_schedule_of_the_optimizers_own_is_not_studied() -> None:
     own = keras.optimizers.schedules.CosineDecay(0.1, 100)
     model.compile(keras.optimizers.SGD(own), loss())
     studio = open_studio(model)
-    why = LEARNER.obstacle(studio, studio.recipe, RUN)
+    why = LEARNER.obstacle(studio, studio.recipe, planned())
     assert why is not None and "schedule of its own" in why
 
 
@@ -212,12 +218,12 @@ def test_steps_are_counted_truly(counted: list[int]) -> None:
 @pytest.mark.parametrize("steps", [0, 100, 266, 267, 500, 700, 800, 10_000])
 def test_a_study_pays_or_says_that_it_does_not(steps: int) -> None:
     studio = _shared()
-    cost = LEARNER.cost(studio, studio.recipe, steps).steps
-    why = LEARNER.obstacle(studio, studio.recipe, steps)
+    cost = LEARNER.cost(studio, studio.recipe, planned(steps)).steps
+    why = LEARNER.obstacle(studio, studio.recipe, planned(steps))
     assert LEAST_STEPS <= cost <= MOST_STEPS
     assert (why is None) == (cost <= 0.15 * steps) == (steps >= 267)
     if why is not None:
-        assert f"{cost} steps" in why
+        assert f"{cost:.1f} s" in why
 
 
 @functools.cache

@@ -16,21 +16,22 @@ import pytest
 import tensorflow as tf
 
 from etude._fit import starting_recipe
-from etude.budget import Budget
+from etude.budget import Budget, CostModel
 from etude.recipe import Recipe
 from etude.training.isolation import isolated
 from etude.training.studio import Studio
 from etude_metalearners import META_LEARNERS
+from etude_metalearners._base import Planned
 
 from ..training import helpers
 
-STEPS = 10_000  # of the run that is planned; long enough for every study
+PLANNED = Planned(10_000, allowance=1_000.0, timed=True)  # long enough for every study
 Study = Callable[[Studio, Recipe], Any]
 
 
 def learn(name: str) -> Study:
     def study(studio: Studio, recipe: Recipe) -> Any:
-        return META_LEARNERS[name]().learn(studio, recipe, STEPS)
+        return META_LEARNERS[name]().learn(studio, recipe, PLANNED)
 
     return study
 
@@ -47,6 +48,7 @@ def open_studio() -> tuple[Studio, Recipe]:
         ),
     )
     studio = Studio(problem, recipe, budget=Budget(None), seed=5)
+    studio.costs = CostModel(step=1.0)
     studio.trainer.controls.total.assign(100.0)
     train(studio, 3)
     return studio, recipe

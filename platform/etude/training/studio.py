@@ -6,9 +6,10 @@ back, so studies and the run share one, and restore it in between.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -23,6 +24,7 @@ from etude.inspection import compiled
 from etude.optim import _registry as optimizers
 from etude.recipe import Recipe
 from etude.training.backends.tensorflow import OUT_OF_MEMORY
+from etude.training.gradient_probe import GradientProbe
 from etude.training.isolation import isolated
 from etude.training.trainer import Trainer
 from etude.training.values import host
@@ -191,6 +193,12 @@ class Studio:
     # -- Measuring -----------------------------------------------------------------------
 
     @property
+    def measured(self) -> CostModel:
+        """The costs, which must have been measured."""
+        assert self.costs is not None, "measure() comes before all studies"
+        return self.costs
+
+    @property
     def steps_per_epoch(self) -> float:
         """Steps that see as many samples as the training set has."""
         size = self.train.size
@@ -271,6 +279,24 @@ class Studio:
                 batches = max(1, score_samples // self.evaluation_batch)
                 score = self._evaluate(batches)["loss"]
         return Trial(losses, float(score), clock() - start)
+
+    @contextlib.contextmanager
+    def warmed_up(self, steps: int, batch: int) -> Iterator[GradientProbe]:
+        """Trains for `steps` steps, gives a look at the gradients there, puts everything back.
+
+        Args:
+            steps: Over which the rate rises to the recipe's peak, where its schedule rises.
+            batch: Samples in the probe's small batches.
+        """
+        controls = self.trainer.controls
+        assert controls is not None
+        with isolated(self.trainer):
+            controls.step.assign(0)
+            controls.total.assign(steps / max(self.recipe.optimization.warmup_fraction, 0.05))
+            self._fit(steps)
+            yield GradientProbe(
+                self.trainer, self.train, self.budget.clock, batch=batch, seed=self.seed
+            )
 
     # -- Keras -----------------------------------------------------------------------------
 

@@ -281,10 +281,7 @@ class Trainer(AveragedModel):
 
     def train_step(self, data: Any) -> Any:
         """One update: gather, the recipe's stages, loss, gradients, update, average."""
-        ids, x, y, weight = gather(data)
-        batch = Batch(ids, _inputs(x), y, weight)
-        for stage in self._stages:
-            batch = stage(batch)
+        batch = self._prepared(data)
         loss, y_pred, grads = self._differentiate(batch)
         _keras_compat.track_loss(self, loss, ops.shape(batch.x)[0])
         limit = self.recipe.regularization.clip_norm
@@ -294,6 +291,12 @@ class Trainer(AveragedModel):
             )
         self._update(grads, loss)
         return self.compute_metrics(batch.x, batch.y, y_pred, sample_weight=batch.weight)
+
+    def gradients(self, data: Any) -> list[Any]:
+        """The gradients of one batch as float32 tensors, neither clipped nor applied."""
+        _, _, grads = self._differentiate_part(self._prepared(data))
+        scale = self.optimizer.scale_loss(ops.ones((), "float32"))
+        return [ops.cast(grad, "float32") / scale for grad in grads if grad is not None]
 
     def test_step(self, data: Any) -> Any:
         """One batch of evaluation."""
@@ -322,6 +325,14 @@ class Trainer(AveragedModel):
             # Keras would line up weights (batch,) of masks with the width.
             sample_weight = align(sample_weight, len(y_pred.shape) - 1)
         return super().compute_loss(x, y, y_pred, sample_weight, training=training)
+
+    def _prepared(self, data: Any) -> Batch:
+        """A batch as the recipe's stages leave it."""
+        ids, x, y, weight = gather(data)
+        batch = Batch(ids, _inputs(x), y, weight)
+        for stage in self._stages:
+            batch = stage(batch)
+        return batch
 
     def _forward(self, x: Any, training: bool | None) -> Any:
         if _keras_compat.has_training_argument(self.model):
@@ -409,6 +420,11 @@ class Trainer(AveragedModel):
             self.controls.latest.assign(ops.convert_to_numpy(self.optimizer.learning_rate))
         if self.recipe.optimization.learning_rate is None and self._free_rate:
             self.controls.peak.assign(ops.convert_to_numpy(self.optimizer.learning_rate))
+
+    @property
+    def distributed(self) -> bool:
+        """Whether the model was made under a distribution strategy."""
+        return self._distribute_strategy is not None
 
     def scope(self) -> Any:
         """The scope of the distribution strategy under which the model was made."""

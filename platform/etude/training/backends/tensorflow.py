@@ -36,3 +36,20 @@ def value_and_grad(
     with tf.GradientTape() as tape:
         value, auxiliary = function()
     return value, auxiliary, tape.gradient(value, [v.value for v in variables()])
+
+
+def compiled(function: Callable[[Any], Any], example: Any, *, jit: bool = False) -> Any:
+    """The function compiled once for batches of any size.
+
+    Args:
+        function: Takes one batch.
+        example: A batch; all but the first dimension of its parts is fixed by it.
+        jit: Whether XLA compiles it, anew for every size.
+    """
+    spec = tf.nest.map_structure(lambda t: tf.TensorSpec((None, *t.shape[1:]), t.dtype), example)
+    return tf.function(function, input_signature=(spec,), jit_compile=jit)
+
+
+def resized(batch: Any, size: int) -> Any:
+    """A batch of `size` samples made of those of another, repeated or cut off."""
+    return tf.nest.map_structure(lambda t: tf.gather(t, tf.range(size) % tf.shape(t)[0]), batch)

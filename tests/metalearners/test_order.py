@@ -1,0 +1,50 @@
+"""The order of studies follows from what each reads and sets."""
+
+from __future__ import annotations
+
+import graphlib
+import itertools
+from typing import Any
+
+import pytest
+
+from etude.findings import Cost, Finding
+from etude_metalearners import META_LEARNERS, MetaLearner, learners
+from etude_metalearners.order import feeds, in_order
+
+
+def made(name: str, reads: tuple[str, ...], writes: str, sets: tuple[str, ...]) -> MetaLearner:
+    """A meta-learner that only says what it depends on."""
+
+    def cost(self: MetaLearner, *args: Any) -> Cost:
+        return Cost()
+
+    def learn(self: MetaLearner, *args: Any) -> Finding:
+        raise AssertionError("is not to be run")
+
+    body = {"name": name, "reads": reads, "writes": writes, "sets": sets}
+    return type(name, (MetaLearner,), {**body, "cost": cost, "learn": learn})()  # type: ignore[no-any-return]
+
+
+ONE = made("one", ("sampling",), "compute", ("xla",))
+TWO = made("two", ("compute.xla",), "compute", ("batch_size",))
+THREE = made("three", ("compute",), "optimization", ("learning_rate",))
+
+
+@pytest.mark.parametrize("given", list(itertools.permutations([ONE, TWO, THREE])))
+def test_what_is_read_comes_first(given: tuple[MetaLearner, ...]) -> None:
+    assert [learner.name for learner in in_order(given)] == ["one", "two", "three"]
+
+
+def test_two_that_wait_for_each_other_are_refused() -> None:
+    other = made("other", ("optimization.learning_rate",), "sampling", ("class_weight",))
+    with pytest.raises(graphlib.CycleError):
+        in_order([ONE, THREE, other])
+
+
+def test_no_finding_makes_an_earlier_one_stale() -> None:
+    order = learners()
+    assert {learner.name for learner in order} == set(META_LEARNERS)
+    for position, later in enumerate(order):
+        assert not any(feeds(later, earlier) for earlier in order[:position])
+    assert [learner.name for learner in order] == ["batch_size", "learning_rate"]
