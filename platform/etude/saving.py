@@ -1,4 +1,4 @@
-"""Loading saved models together with the losses and metrics that are Étude's."""
+"""Loading saved models together with the losses, metrics and optimizers that are Étude's."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def load_model(path: str | Path, **options: Any) -> keras.Model:
-    """`keras.saving.load_model`, with Étude's own losses and metrics known to Keras.
+    """`keras.saving.load_model`, with Étude's own losses, metrics and optimizers known to Keras.
 
-    A segmentation model is saved with the loss and metrics it was compiled with, and some
-    are Étude's. Without them, `keras.saving.load_model(path, compile=False)` loads it
+    A model is saved with the loss, the metrics and the optimizer it was compiled with, and
+    some are Étude's. Without them, `keras.saving.load_model(path, compile=False)` loads it
     anywhere.
 
     Args:
@@ -22,6 +22,7 @@ def load_model(path: str | Path, **options: Any) -> keras.Model:
     """
     import keras
 
-    import etude.tasks._masked  # noqa: F401  registers them
+    import etude.optim._registry
+    import etude.tasks._masked  # noqa: F401  both register what is theirs
 
     return keras.saving.load_model(path, **options)
