@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import pytest
 
+from etude.optim._registry import build
+from etude.recipe import Optimization
 from etude.tasks import choose
 from etude.tasks._base import Evidence
 
@@ -57,6 +59,25 @@ assert not plain.compiled and plain.output_shape == (None, 8, 8, 1)
 """
 
 
+OPTIMIZERS = """
+import sys, keras, numpy as np
+for name in ("lamb", "lars"):
+    path = f"{sys.argv[1]}/{name}.keras"
+    try:
+        keras.saving.load_model(path)
+    except TypeError as error:
+        assert name.upper() in str(error)
+    else:
+        raise AssertionError("the control must fail: Keras has another Lamb")
+import etude
+set_ = np.load(f"{sys.argv[1]}/set.npz")
+for name in ("lamb", "lars"):
+    model = etude.load_model(f"{sys.argv[1]}/{name}.keras")
+    model.fit(set_["x"], set_["y"], batch_size=4, epochs=2, shuffle=False, verbose=0)
+    np.savez(f"{sys.argv[1]}/{name}.npz", *model.get_weights())
+"""
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A segmentation model with Étude's loss and metrics, and what it evaluates to."""
@@ -95,3 +116,27 @@ def test_a_fresh_process_loads_and_evaluates_alike(saved, code) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout.splitlines()[-1]) == pytest.approx(figures, rel=1e-6)
+
+
+def test_a_fresh_process_trains_on_with_the_optimizers_of_etude(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(12, 5)).astype("float32"), rng.normal(size=(12, 2)).astype("float32")
+    np.savez(tmp_path / "set.npz", x=x, y=y)
+    models = {}
+    for name in ("lamb", "lars"):
+        settings = Optimization(name, learning_rate=0.1, momentum=0.8, weight_decay=0.01)
+        model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)])
+        model.compile(build(settings), "mse")
+        model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+        model.save(tmp_path / f"{name}.keras")
+        model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0)
+        models[name] = model
+    done = subprocess.run(
+        [sys.executable, "-c", OPTIMIZERS, str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name, model in models.items():
+        found = np.load(tmp_path / f"{name}.npz")
+        for index, weight in enumerate(model.get_weights()):
+            np.testing.assert_array_equal(found[f"arr_{index}"], weight)

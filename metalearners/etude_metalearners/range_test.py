@@ -97,7 +97,7 @@ def span(adaptive: bool, momentum: float = 0.9) -> tuple[float, float]:
 
     Args:
         adaptive: Whether the length of the optimizer's step does not grow with the gradient
-            (Adam, RMSprop, Lion); else SGD.
+            (Adam, RMSprop, Lion, LAMB, LARS); else SGD.
         momentum: SGD's momentum, in [0, 1); what counts there is rate / (1 - momentum).
 
     Returns:

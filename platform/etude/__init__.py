@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from etude.report import Plan as Plan
     from etude.report import Report as Report
     from etude.report import Tuning as Tuning
-    from etude.tasks.saving import load_model as load_model
+    from etude.saving import load_model as load_model
     from etude.training.trainer import Trainer as Trainer
 
 __version__ = "0.1.0"
@@ -43,7 +43,7 @@ _HOMES = {
     "plan": "etude._fit",
     "train": "etude._fit",
     "tune": "etude._fit",
-    "load_model": "etude.tasks.saving",
+    "load_model": "etude.saving",
     "Finding": "etude.findings",
     "Plan": "etude.report",
     "Problem": "etude.problem",

@@ -12,7 +12,7 @@ import numpy as np
 from etude import models
 from etude.data import open_npz, open_source
 from etude.errors import DataError, ModelError
-from etude.tasks.saving import load_model
+from etude.saving import load_model
 
 if TYPE_CHECKING:
     import keras

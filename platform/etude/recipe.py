@@ -38,11 +38,13 @@ class Optimization:
     """How the weights move.
 
     Attributes:
-        optimizer: A name from `etude.optim`, or `"compiled"` for the instance that the
-            model was compiled with.
+        optimizer: A name from `etude.optim` (`"sgd"`, `"nesterov"`, `"adam"`, `"adamw"`,
+            `"nadam"`, `"lion"`, `"rmsprop"`, `"lamb"`, `"lars"`), or `"compiled"` for the
+            instance that the model was compiled with.
         learning_rate: The peak of the schedule; `None` leaves the optimizer's own.
-        momentum: Momentum (β₁ for adaptive optimizers); `None` leaves the optimizer's own.
-        weight_decay: Decoupled weight decay per step, times the learning rate; `None`
+        momentum: Momentum (β₁ for those of Adam's kind); `None` leaves the optimizer's own.
+        weight_decay: Decoupled weight decay per step, times the learning rate; with
+            `"lamb"` and `"lars"` times their ratio as well, and of kernels only. `None`
             leaves the optimizer's own.
         schedule: A name from `etude.optim.schedules`.
         warmup_steps: Steps over which the rate rises, for schedules with a fixed warm-up.

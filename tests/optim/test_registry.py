@@ -7,6 +7,8 @@ import pytest
 
 from etude.errors import ModelError, RecipeError
 from etude.optim import _registry
+from etude.optim.lamb import LAMB
+from etude.optim.lars import LARS
 from etude.recipe import Optimization
 
 
@@ -45,3 +47,44 @@ def test_a_schedule_of_its_own_is_seen() -> None:
     schedule = keras.optimizers.schedules.CosineDecay(0.1, 100)
     assert not _registry.has_free_rate(keras.optimizers.SGD(schedule))
     assert _registry.has_free_rate(keras.optimizers.SGD(0.1))
+
+
+class OwnSGD(keras.optimizers.SGD):  # type: ignore[misc, unused-ignore]
+    """A user's kind of SGD."""
+
+
+class OwnLARS(LARS):
+    """A user's kind of LARS, which is a kind of SGD to Keras."""
+
+
+@pytest.mark.parametrize(
+    ("make", "adaptive", "momentum"),
+    [
+        (LAMB, True, "beta_1"),
+        (LARS, True, "momentum"),
+        (OwnLARS, True, "momentum"),
+        (keras.optimizers.SGD, False, "momentum"),
+        (OwnSGD, False, "momentum"),
+        (keras.optimizers.AdamW, True, "beta_1"),
+        (keras.optimizers.RMSprop, True, "momentum"),
+        (keras.optimizers.Adagrad, True, None),
+    ],
+)
+def test_what_is_known_of_an_optimizer(make: type, adaptive: bool, momentum: str | None) -> None:
+    for optimizer in (make(), keras.optimizers.LossScaleOptimizer(make())):
+        assert _registry.is_adaptive(optimizer) is adaptive
+        assert _registry.momentum_attribute(optimizer) == momentum
+
+
+@pytest.mark.parametrize(("make", "name"), [(LAMB, "beta_1"), (LARS, "momentum")])
+def test_a_compiled_one_takes_the_recipes_numbers(make: type, name: str) -> None:
+    settings = Optimization("compiled", learning_rate=0.25, momentum=0.75, weight_decay=0.01)
+    own = _registry.build(settings, keras.optimizers.LossScaleOptimizer(make())).inner_optimizer
+    assert float(own.learning_rate) == 0.25
+    assert (getattr(own, name), own.weight_decay) == (0.75, 0.01)
+
+
+def test_the_recipe_names_them_all() -> None:
+    assert [
+        name for name in _registry.OPTIMIZERS if f'"{name}"' not in str(Optimization.__doc__)
+    ] == []

@@ -164,6 +164,31 @@ def test_distribute_strategy() -> None:
     assert compat.distribute_strategy(sequential()) is None
 
 
+def test_slot_index_knows_a_variable_in_all_its_forms() -> None:
+    variables = [keras.Variable(np.full(2, value, "float32")) for value in (1.0, 2.0, 3.0)]
+    optimizer = keras.optimizers.SGD(0.0, momentum=0.5)
+    optimizer.build(variables)
+    found = [compat.slot_index(optimizer, v) for v in variables]
+    assert found == [compat.slot_index(optimizer, v.value) for v in variables] == [0, 1, 2]
+    with pytest.raises(KeyError):
+        compat.slot_index(optimizer, keras.Variable(0.0))
+
+
+def test_slot_index_knows_a_replicas_part_of_a_variable() -> None:
+    strategy, found = tf.distribute.MirroredStrategy(["CPU:0"]), []
+
+    class Watching(keras.optimizers.SGD):  # type: ignore[misc, unused-ignore]
+        def update_step(self, gradient, variable, learning_rate):
+            found.append(compat.slot_index(self, variable))
+
+    with strategy.scope():
+        variables = [keras.Variable(np.zeros(2, "float32")) for _ in range(3)]
+        optimizer = Watching()
+        optimizer.build(variables[::-1])
+    strategy.run(lambda: optimizer.apply([tf.ones(2)] * 3, variables))
+    assert found == [2, 1, 0]
+
+
 def test_all_layers_go_down_into_models_and_wrappers() -> None:
     inner = keras.Sequential([keras.Input((8, 8, 1)), layers.BatchNormalization(name="deep")])
     wrapped = layers.TimeDistributed(layers.Dense(2, name="wrapped"))

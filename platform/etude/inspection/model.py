@@ -13,7 +13,7 @@ import numpy as np
 
 from etude.errors import ModelError
 from etude.inspection import _graph
-from etude.tasks.saving import load_model
+from etude.saving import load_model
 
 Shape = tuple[int | None, ...]
 _OWN_ENTRIES = ("fit", "evaluate")

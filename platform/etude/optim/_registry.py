@@ -10,6 +10,8 @@ from typing import Any
 import keras
 
 from etude.errors import ModelError, RecipeError
+from etude.optim.lamb import LAMB
+from etude.optim.lars import LARS
 from etude.recipe import Optimization
 
 
@@ -18,9 +20,9 @@ class Row:
     """An optimizer's row in the registry.
 
     Attributes:
-        factory: The Keras class.
+        factory: The class, a Keras optimizer.
         momentum: The attribute that holds its momentum, or `None`.
-        adaptive: Whether its step does not scale with the gradient.
+        adaptive: Whether the length of its step does not grow with the gradient.
         options: Arguments that the name implies.
     """
 
@@ -41,6 +43,8 @@ OPTIMIZERS: Mapping[str, Row] = types.MappingProxyType(
         "nadam": Row(keras.optimizers.Nadam, "beta_1", True),
         "lion": Row(keras.optimizers.Lion, "beta_1", True),
         "rmsprop": Row(keras.optimizers.RMSprop, "momentum", True),
+        "lamb": Row(LAMB, "beta_1", True),
+        "lars": Row(LARS, "momentum", True),
     }
 )
 
@@ -134,13 +138,23 @@ def has_free_rate(optimizer: Any) -> bool:
 
 def momentum_attribute(optimizer: Any) -> str | None:
     """The attribute that holds an optimizer's momentum, `None` when it has none."""
-    inner = unwrapped(optimizer)
-    for row in OPTIMIZERS.values():
-        if isinstance(inner, row.factory):
-            return row.momentum
-    return None
+    row = _row(optimizer)
+    return None if row is None else row.momentum
 
 
 def is_adaptive(optimizer: Any) -> bool:
-    """Whether the length of a step does not grow with the gradient, as in Adam."""
-    return not isinstance(unwrapped(optimizer), keras.optimizers.SGD)
+    """Whether the length of a step does not grow with the gradient, as in Adam.
+
+    Of optimizers that Étude does not know, this is so of all but kinds of SGD.
+    """
+    row = _row(optimizer)
+    return row is None or row.adaptive
+
+
+def _row(optimizer: Any) -> Row | None:
+    """The row of an optimizer's class, or of the nearest class that it is derived from."""
+    for base in type(unwrapped(optimizer)).__mro__:
+        for row in OPTIMIZERS.values():
+            if row.factory is base:  # LARS before SGD, of which it is one
+                return row
+    return None

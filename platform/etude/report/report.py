@@ -212,7 +212,7 @@ def _load_model(folder: str | Path) -> keras.Model:
             received="no such file",
             advice=f"if {WEIGHTS} is there, build the model and call `load_weights`",
         )
-    from etude.tasks.saving import load_model
+    from etude.saving import load_model
 
     try:
         return load_model(path)

@@ -83,6 +83,15 @@ def distribute_strategy(model: Any) -> Any | None:
     return getattr(model, "_distribute_strategy", None)
 
 
+def slot_index(optimizer: Any, variable: Any) -> int:
+    """Where `add_optimizer_variables` put what belongs to a variable, in the order of `build`.
+
+    Within `update_step` a variable may be one replica's part of it, or its TensorFlow
+    variable; no public name leads from there to the one that the optimizer was built with.
+    """
+    return int(optimizer._get_variable_index(variable))
+
+
 def all_layers(model: Any) -> Iterator[Any]:
     """The model and all layers within it, however deep."""
     yield from model._flatten_layers()
