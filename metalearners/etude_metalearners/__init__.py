@@ -7,11 +7,15 @@ from collections.abc import Mapping
 
 from etude_metalearners._base import STUDY_SHARE, MetaLearner, Planned, isolated
 from etude_metalearners.batch_size import BatchSize
+from etude_metalearners.compute import Compute
+from etude_metalearners.descent import Descent
 from etude_metalearners.learning_rate import LearningRate
+from etude_metalearners.length import Length
+from etude_metalearners.optimizer import Optimizer
 from etude_metalearners.order import in_order
 
 META_LEARNERS: Mapping[str, type[MetaLearner]] = types.MappingProxyType(
-    {cls.name: cls for cls in (BatchSize, LearningRate)}
+    {cls.name: cls for cls in (BatchSize, Compute, Descent, LearningRate, Length, Optimizer)}
 )
 
 
@@ -24,8 +28,12 @@ __all__ = [
     "META_LEARNERS",
     "STUDY_SHARE",
     "BatchSize",
+    "Compute",
+    "Descent",
     "LearningRate",
+    "Length",
     "MetaLearner",
+    "Optimizer",
     "Planned",
     "isolated",
     "learners",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from etude.budget import CostModel
 from etude.findings import Cost, Finding, finding_key
 from etude.training.isolation import isolated
 
@@ -26,12 +28,26 @@ class Planned:
     Attributes:
         steps: Its steps, as planned now.
         allowance: Seconds that studies may still take.
+        costs: What steps, evaluations and compilation cost. Where epochs end the run these are
+            nominal, a second a step: no clock may change what such a run ends with.
         timed: Whether time ends it, and not epochs.
+        findings: What was found so far.
     """
 
     steps: int
     allowance: float
+    costs: CostModel
     timed: bool = False
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """How long its steps will take."""
+        return self.steps * self.costs.step
+
+    def found(self, learner: str) -> Finding | None:
+        """What the named meta-learner found; `None` where it did not study."""
+        return next((f for f in self.findings if f.learner == learner and f.evidence), None)
 
 
 class MetaLearner(abc.ABC):
@@ -45,6 +61,8 @@ class MetaLearner(abc.ABC):
         sets: The names within that group that it may set.
         share: What it may take of the time that is left for studies; the rest is for those
             after it.
+        gain: The share of the training time that its finding may be worth, expected before
+            anything is known of the problem. A study that costs more is not begun.
     """
 
     name: ClassVar[str]
@@ -52,6 +70,7 @@ class MetaLearner(abc.ABC):
     writes: ClassVar[str]
     sets: ClassVar[tuple[str, ...]]
     share: ClassVar[float] = 1.0
+    gain: ClassVar[float] = 1.0
 
     @abc.abstractmethod
     def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
@@ -76,15 +95,24 @@ class MetaLearner(abc.ABC):
             A finding whose recipe differs only in values of `sets` that are not given.
         """
 
+    def allowance(self, planned: Planned) -> float:
+        """Seconds that it may take."""
+        return max(0.0, min(self.share * planned.allowance, self.gain * planned.seconds))
+
     def obstacle(self, studio: Studio, recipe: Recipe, planned: Planned) -> str | None:
         """Why there is nothing to learn or it cannot pay, in words; `None` when it may."""
         if all(recipe.is_given(f"{self.writes}.{name}") for name in self.sets):
             return "all that it could find is fixed by you"
         seconds = self.cost(studio, recipe, planned).seconds
-        if seconds > self.share * planned.allowance * (1.0 + 1e-9):
+        if seconds > self.gain * planned.seconds:
             return (
-                f"it would take {seconds:.1f} s, and {max(0.0, self.share * planned.allowance):.1f}"
-                f" s are left for it of the {STUDY_SHARE:.0%} of a run that studies may take"
+                f"it would take {seconds:.1f} s, and what it finds is worth about "
+                f"{self.gain:.0%} of {planned.seconds:.1f} s of training"
+            )
+        if seconds > self.allowance(planned) * (1.0 + 1e-9):
+            return (
+                f"it would take {seconds:.1f} s, and {self.allowance(planned):.1f} s are left for "
+                f"it of the {STUDY_SHARE:.0%} of a run that studies may take"
             )
         return None
 
@@ -93,16 +121,44 @@ class MetaLearner(abc.ABC):
         fingerprint = f"{studio.problem.fingerprint()} {studio.seed}"
         return finding_key(recipe, self.reads, self.writes, fingerprint, self.sets)
 
-    def skipped(self, studio: Studio, recipe: Recipe, why: str) -> Finding:
-        """The finding of a meta-learner that did not run."""
+    def finding(
+        self,
+        studio: Studio,
+        recipe: Recipe,
+        *,
+        changes: Mapping[str, Any],
+        why: str,
+        evidence: Mapping[str, Any],
+        cost: Cost,
+    ) -> Finding:
+        """What was found; changes of values that are given, or would change nothing, left out."""
+        now = recipe.values()
+        kept = {
+            name: value
+            for name, value in changes.items()
+            if not recipe.is_given(f"{self.writes}.{name}")
+            and now[f"{self.writes}.{name}"] != value
+        }
         return Finding(
             learner=self.name,
             reads=self.reads,
             writes=self.writes,
-            changes={},
-            why=f"Not studied: {why}.",
-            evidence={},
+            changes=kept,
+            why=why,
+            evidence=evidence,
             predicted=Cost(),
-            true=Cost(),
+            true=cost,
             key=self.key(studio, recipe),
         )
+
+    def skipped(self, studio: Studio, recipe: Recipe, why: str) -> Finding:
+        """The finding of a meta-learner that did not run."""
+        return self.finding(
+            studio, recipe, changes={}, why=f"Not studied: {why}.", evidence={}, cost=Cost()
+        )
+
+
+def scoring_seconds(studio: Studio, planned: Planned, samples: int) -> float:
+    """What it takes to score a trial on so many validation samples, or on all that there are."""
+    count = studio.problem.validation.count()
+    return min(samples, count) / count * planned.costs.evaluation

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from etude.findings import Cost, Finding
 from etude.optim import _registry as optimizers
+from etude.training.gradient_meter import WINDOW
 from etude_metalearners import noise_scale
 from etude_metalearners._base import MetaLearner, Planned
 
@@ -16,16 +17,14 @@ if TYPE_CHECKING:
     from etude.recipe import Recipe
     from etude.training.studio import Studio
 
-# Samples of a small gradient, small gradients in a large one, large ones, steps before them.
-SMALL, PARTS, ROUNDS, WARM = 32, 8, 12, 20
+# Samples of a small gradient, large gradients of WINDOW small ones, and steps before them.
+SMALL, ROUNDS, WARM = 32, 12, 20
 # Batch sizes tried, and how many steps an epoch must still have.
 LEAST, MOST, STEPS_OF_AN_EPOCH = 16, 1024, 20
-# How often each is run: once untimed, twice timed.
-RUNS = 3
-# A change of less than this costs more (a new trace) than it gains, and may be noise.
+# Steps at each size, the first untimed.
+STEPS = 4
+# A change of less than this may be noise.
 GAIN = 0.05
-# A trace of forward and backward pass, as a share of all that compiling takes.
-TRACE = 0.7
 
 
 class BatchSize(MetaLearner):
@@ -36,34 +35,36 @@ class BatchSize(MetaLearner):
     is chosen is the least product of both, among sizes that have run. The noise scale itself is
     another number and is told beside it.
 
-    It is measured after a few steps of training, where it is smallest: later in a run it grows.
-    Gradients are those of training, so with batch normalization they belong to batches of 32.
+    It is measured after a few steps of training, where it is smallest: later in a run it grows,
+    which the run's own history shows. Gradients are those of training, so with batch
+    normalization they belong to batches of 32.
     """
 
     name: ClassVar[str] = "batch_size"
     reads: ClassVar[tuple[str, ...]] = (
         "compute.accumulate",
+        "compute.precision",
         "compute.xla",
+        "compute.steps_per_execution",
         "optimization.optimizer",
-        "optimization.momentum",
-        "optimization.weight_decay",
         "regularization",
         "sampling",
     )
     writes: ClassVar[str] = "compute"
     sets: ClassVar[tuple[str, ...]] = ("batch_size",)
-    share: ClassVar[float] = 0.6
+    share: ClassVar[float] = 0.55
+    gain: ClassVar[float] = 0.2
 
     def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
-        """The warm trial, a trace, and the samples of all gradients."""
-        costs = studio.measured
-        samples = ROUNDS * PARTS * SMALL + RUNS * sum(sizes(studio, recipe))
-        seconds = (
-            TRACE * costs.compile
-            + WARM * costs.step
-            + samples * costs.step / recipe.compute.batch_size
-        )
-        return Cost(seconds, WARM)
+        """The warm trial, the gradients, and steps of twice and half the size that there is."""
+        own = recipe.compute.batch_size
+        small = _small(recipe)
+        per_sample = planned.costs.step / own
+        samples = WARM * own + ROUNDS * WINDOW * small + STEPS * sum(neighbours(own))
+        # A smaller batch costs more per sample; XLA compiles anew for every size.
+        seconds = 1.2 * samples * per_sample
+        seconds += 2 * planned.costs.compile if recipe.compute.xla else 0.0
+        return Cost(seconds, WARM + ROUNDS * WINDOW + STEPS * len(neighbours(own)))
 
     def obstacle(self, studio: Studio, recipe: Recipe, planned: Planned) -> str | None:
         """As for every meta-learner; also where another batch size would not be better."""
@@ -76,66 +77,102 @@ class BatchSize(MetaLearner):
         if recipe.compute.accumulate > 1:
             return "the device's memory is short: batches are computed in parts already"
         size = studio.train.size
-        if size is not None and size < PARTS * SMALL:
-            return f"{PARTS * SMALL} samples are needed, and there are {size}"
+        if size is not None and size < WINDOW * SMALL:
+            return f"{WINDOW * SMALL} samples are needed, and there are {size}"
         if studio.trainer.distributed:
             return "a distribution strategy divides the batches"
-        why = super().obstacle(studio, recipe, planned)
-        if why is None:  # a new size is traced and measured anew
-            seconds = self.cost(studio, recipe, planned).seconds + studio.measured.compile
-            if seconds > self.share * planned.allowance:
-                why = (
-                    f"it would take {seconds:.1f} s with the compilation for a new size, and "
-                    f"{max(0.0, self.share * planned.allowance):.1f} s are left for it"
-                )
-        return why
+        return super().obstacle(studio, recipe, planned)
 
     def learn(self, studio: Studio, recipe: Recipe, planned: Planned) -> Finding:
-        """Measures gradients and times at weights of a short trial, then chooses."""
+        """Measures gradients at weights of a short trial, then climbs to the fastest size."""
         clock = studio.budget.clock
         start = clock()
-        predicted = self.cost(studio, recipe, planned)
-        own = recipe.compute.batch_size
-        with studio.warmed_up(WARM, SMALL) as probe:
-            small, large = probe.norms(PARTS, ROUNDS)
-            seconds = probe.seconds(sizes(studio, recipe), RUNS - 1, limit=2.0 * predicted.seconds)
-        noise = noise_scale.estimate(small, large, SMALL, PARTS)
-        choice = _choose(noise, own, seconds, studio.measured.step)
-        return Finding(
-            learner=self.name,
-            reads=self.reads,
-            writes=self.writes,
-            changes={} if choice.batch == own else {"batch_size": choice.batch},
+        own, small = recipe.compute.batch_size, _small(recipe)
+        norms = studio.gradient_norms(WARM, ROUNDS, small)
+        if len(norms[0]) < 3:
+            return self.finding(
+                studio,
+                recipe,
+                changes={},
+                why="Its gradients do not stay finite after a few steps: the batch stays.",
+                evidence={"batch_sizes": [own], "step_seconds": [planned.costs.step]},
+                cost=Cost(clock() - start, WARM + ROUNDS * WINDOW),
+            )
+        noise = noise_scale.estimate(*norms, small, WINDOW)
+        value = math.inf if noise.value is None else noise.value
+        seconds = climbed(studio, own, value, start + self.allowance(planned))
+        choice = chosen(value, own, seconds)
+        return self.finding(
+            studio,
+            recipe,
+            changes={"batch_size": choice.batch},
             why=_why(noise, own, choice),
             evidence={
                 "noise_scale": dataclasses.asdict(noise),
                 "batch_sizes": list(choice.sizes),
                 "step_seconds": list(choice.seconds),
                 "relative_time": list(choice.relative),
+                "own": own,
+                "chosen": choice.batch,
             },
-            predicted=predicted,
-            true=Cost(clock() - start, WARM),
-            key=self.key(studio, recipe),
+            cost=Cost(clock() - start, WARM + ROUNDS * WINDOW + STEPS * (len(seconds) - 1)),
         )
 
 
-def sizes(studio: Studio, recipe: Recipe) -> list[int]:
-    """The batch sizes to try: powers of two, and the one that there is."""
+def _small(recipe: Recipe) -> int:
+    """Samples of a small gradient: with XLA another size would be compiled anew."""
+    return recipe.compute.batch_size if recipe.compute.xla else SMALL
+
+
+def neighbours(own: int) -> list[int]:
+    """The powers of two next to a size, below and above."""
+    below = 2 ** math.ceil(math.log2(max(own, 2)) - 1)
+    return [below, 2 ** math.floor(math.log2(own) + 1)]
+
+
+def climbed(studio: Studio, own: int, noise: float, end: float) -> dict[int, float]:
+    """Seconds of a step at the sizes that were tried, in rising order.
+
+    From the size that there is it goes up by factors of two for as long as the predicted time
+    falls, and then down from there in the same way: between both ends the best lies.
+
+    Args:
+        studio: Where steps are timed.
+        own: The size that there is.
+        noise: The noise scale.
+        end: No size is begun after this time of the studio's clock.
+    """
     samples = studio.train.size
     most = MOST if samples is None else min(MOST, samples // STEPS_OF_AN_EPOCH)
-    powers = [2**power for power in range(LEAST.bit_length() - 1, MOST.bit_length())]
-    return sorted({recipe.compute.batch_size, *(size for size in powers if size <= most)})
+    seconds = {own: studio.measured.step}
+
+    def time(size: int) -> float:
+        return noise_scale.relative_time(noise, size, seconds[size])
+
+    for up in (True, False):
+        size = own
+        while True:
+            size = neighbours(size)[up]
+            if not LEAST <= size <= most or studio.budget.clock() > end:
+                break
+            found = studio.step_seconds(size, STEPS)
+            if found is None:
+                break
+            seconds[size] = found
+            if time(size) > 1.02 * min(time(other) for other in seconds if other != size):
+                break
+    return dict(sorted(seconds.items()))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Choice:
+class Choice:
     """The batch size chosen, and all that ran.
 
     Attributes:
         batch: The size.
         sizes: All sizes that ran.
         seconds: Of a step at each.
-        relative: Predicted time to a fixed loss at each, over that at the recipe's own size.
+        relative: Predicted time to a fixed loss at each, over that at the size that there was.
     """
 
     batch: int
@@ -144,27 +181,24 @@ class _Choice:
     relative: tuple[float, ...]
 
 
-def _choose(
-    noise: noise_scale.NoiseScale, own: int, gradients: dict[int, float], step: float
-) -> _Choice:
-    """The fastest size, or the recipe's own where that is nearly as fast or did not run."""
-    if own not in gradients:
-        return _Choice(own, tuple(gradients), tuple(gradients.values()), ())
-    value = math.inf if noise.value is None else noise.value
-    update = max(0.0, step - gradients[own])  # the same at every size
-    ran = tuple(gradients)
-    # What falls with the size is noise of the clock.
-    rising = itertools.accumulate((gradients[size] + update for size in ran), max)
-    seconds = tuple(rising)
-    times = [noise_scale.relative_time(value, n, t) for n, t in zip(ran, seconds, strict=True)]
+def chosen(noise: float, own: int, seconds: Mapping[int, float]) -> Choice:
+    """The fastest size, or the one that there is where that is nearly as fast.
+
+    Args:
+        noise: The noise scale; may be infinite.
+        own: The size that there is, which must be among those that ran.
+        seconds: Of a step at each size that ran, in rising order.
+    """
+    ran = tuple(seconds)
+    times = [noise_scale.relative_time(noise, n, seconds[n]) for n in ran]
     relative = tuple(t / times[ran.index(own)] for t in times)
-    best = noise_scale.fastest(value, ran, seconds)
+    best = noise_scale.fastest(noise, ran, list(seconds.values()))
     if relative[ran.index(best)] > 1.0 - GAIN:
         best = own
-    return _Choice(best, ran, seconds, relative)
+    return Choice(best, ran, tuple(seconds.values()), relative)
 
 
-def _why(noise: noise_scale.NoiseScale, own: int, choice: _Choice) -> str:
+def _why(noise: noise_scale.NoiseScale, own: int, choice: Choice) -> str:
     high = "no upper end" if math.isinf(noise.high) else f"{noise.high:,.0f}"
     if noise.value is None:
         told = f"The gradient drowns in its noise: a noise scale above {noise.low:,.0f} samples"
@@ -173,8 +207,6 @@ def _why(noise: noise_scale.NoiseScale, own: int, choice: _Choice) -> str:
             f"The gradient noise scale is {noise.value:,.0f} samples "
             f"({noise.low:,.0f} to {high}, 95 %)"
         )
-    if not choice.relative:
-        return f"{told}; the batch of {own} could not be run beside others and stays."
     tried = f"of {len(choice.sizes)} sizes from {choice.sizes[0]} to {choice.sizes[-1]}"
     if choice.batch == own:
         return f"{told}; {tried} none reaches a fixed loss over {GAIN:.0%} faster than {own}."

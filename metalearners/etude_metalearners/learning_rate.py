@@ -1,4 +1,4 @@
-"""The learning rate: a range test on the model and data at hand."""
+"""The learning rate: a range test, or a rate carried from another batch, confirmed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from etude.findings import Cost, Finding
 from etude.optim import _registry as optimizers
-from etude_metalearners import range_test
+from etude.optim.momentum import momentum_of
+from etude_metalearners import flat, range_test
 from etude_metalearners._base import MetaLearner, Planned
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
 # Steps of a test: a longer one gains little, a shorter one shows the loss's fall too late.
 MOST_STEPS, LEAST_STEPS = 100, 40
+# Steps of a run that confirms a rate, and how often it may be halved.
+CONFIRM_STEPS, HALVINGS = 40, 2
 # How far a second test lies above or below the first, which spans 10,000.
 SHIFT = 100.0
 
@@ -27,20 +32,32 @@ class LearningRate(MetaLearner):
 
     The range test (Smith 2017, section 3.3) raises the rate exponentially over some dozens of
     steps; `range_test.suggest` says what is read from the losses. Where the range missed the
-    answer, a second test looks above or below, if the run is long enough to pay for it.
+    answer, a second test looks above or below, if the run is long enough to pay for it. A rate
+    that the race of optimizers found at another batch size is carried along its flat direction
+    instead. A short annealed run confirms either: where its loss does not fall, the rate is
+    halved.
     """
 
     name: ClassVar[str] = "learning_rate"
-    reads: ClassVar[tuple[str, ...]] = ("compute", "optimization", "regularization", "sampling")
+    reads: ClassVar[tuple[str, ...]] = (
+        "compute",
+        "optimization.optimizer",
+        "optimization.schedule",
+        "optimization.warmup_steps",
+        "optimization.warmup_fraction",
+        "optimization.cycle_momentum",
+        "regularization",
+        "sampling",
+    )
     writes: ClassVar[str] = "optimization"
     sets: ClassVar[tuple[str, ...]] = ("learning_rate",)
 
     def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
-        """One test; a second one is needed seldom, and stays within the share of studies."""
-        total = max(LEAST_STEPS, min(MOST_STEPS, _allowance(studio, planned)))
+        """One test and one run that confirms it; more are needed seldom, and stay within."""
         multiple = recipe.compute.steps_per_execution
-        total = math.ceil(total / multiple) * multiple  # no execution is cut short
-        return Cost(total * studio.measured.step, total)
+        tested, confirmed = self._lengths(planned)
+        total = sum(math.ceil(n / multiple) * multiple for n in (tested, confirmed))
+        return Cost(total * planned.costs.step, total)
 
     def obstacle(self, studio: Studio, recipe: Recipe, planned: Planned) -> str | None:
         """As for every meta-learner; also where the rate is not ours to set."""
@@ -49,40 +66,67 @@ class LearningRate(MetaLearner):
         return super().obstacle(studio, recipe, planned)
 
     def learn(self, studio: Studio, recipe: Recipe, planned: Planned) -> Finding:
-        """Tests once, a second time if the range missed the answer and the run can pay."""
+        """Carries a rate or tests for one, and confirms it."""
         start = studio.budget.clock()
-        predicted = self.cost(studio, recipe, planned)
-        low, high = range_test.span(
-            optimizers.is_adaptive(studio.trainer.optimizer), _momentum(studio.trainer.optimizer)
+        tested, confirmed = self._lengths(planned)
+        evidence: dict[str, Any] = {}
+        spent = 0
+        carried = _carried(studio, recipe, planned)
+        if carried is not None:
+            rate: float | None = carried["rate"]
+            evidence["carried"] = carried
+            why = (
+                f"The rate of the race, carried from a batch of {carried['from_batch']} to "
+                f"{carried['to_batch']}"
+            )
+        else:
+            tests = self._tested(studio, recipe, planned, tested)
+            spent += sum(test.spent for test in tests)
+            evidence["tests"] = [dataclasses.asdict(test) for test in tests]
+            found = tests[-1].found
+            rate = found.rate if found.reliable else None
+            why = f"In a range test {found.why}; the peak rate is that / {range_test.MARGIN:g}"
+            if rate is None:
+                why = f"The rate stays as it was: {found.why}"
+        if rate is not None and confirmed:
+            runs = _confirmed(studio, rate, confirmed)
+            spent += sum(run["steps"] for run in runs)
+            evidence["confirmed"] = runs
+            rate = runs[-1]["rate"] if runs[-1]["falls"] else None
+            why += _told(runs)
+        return self.finding(
+            studio,
+            recipe,
+            changes={} if rate is None else {"learning_rate": rate},
+            why=why + ".",
+            evidence=evidence,
+            cost=Cost(studio.budget.clock() - start, spent),
         )
-        tests = [_Test.run(studio, low, high, predicted.steps)]
-        left = min(predicted.steps, _allowance(studio, planned) - tests[0].spent)
-        left -= left % recipe.compute.steps_per_execution
+
+    def _lengths(self, planned: Planned) -> tuple[int, int]:
+        """Steps of a test and of the run that confirms it, as many as may be spent."""
+        steps = int(self.allowance(planned) / planned.costs.step + 1e-9)
+        confirmed = CONFIRM_STEPS if steps >= LEAST_STEPS + CONFIRM_STEPS else 0
+        return max(LEAST_STEPS, min(MOST_STEPS, steps - confirmed)), confirmed
+
+    def _tested(
+        self, studio: Studio, recipe: Recipe, planned: Planned, steps: int
+    ) -> list[RangeTest]:
+        """One test, and a second one if the range missed the answer and the run can pay."""
+        multiple = recipe.compute.steps_per_execution
+        steps = math.ceil(steps / multiple) * multiple  # no execution is cut short
+        low, high = span(studio.trainer.optimizer)
+        tests = [RangeTest.run(studio, low, high, steps)]
+        left = int(self.allowance(planned) / planned.costs.step + 1e-9) - tests[0].spent
+        left = min(steps, left) // multiple * multiple
         if tests[0].found.extend and left >= LEAST_STEPS:
             shift = SHIFT if tests[0].found.extend == "up" else 1.0 / SHIFT
-            tests.append(_Test.run(studio, low * shift, high * shift, left))
-        found = tests[-1].found
-        changes: dict[str, Any] = {}
-        if found.reliable and found.rate is not None:
-            changes["learning_rate"] = found.rate
-            why = f"In a range test {found.why}; the peak rate is that / {range_test.MARGIN:g}."
-        else:
-            why = f"The rate stays as it was: {found.why}."
-        return Finding(
-            learner=self.name,
-            reads=self.reads,
-            writes=self.writes,
-            changes=changes,
-            why=why,
-            evidence={"tests": [dataclasses.asdict(test) for test in tests]},
-            predicted=predicted,
-            true=Cost(studio.budget.clock() - start, sum(test.spent for test in tests)),
-            key=self.key(studio, recipe),
-        )
+            tests.append(RangeTest.run(studio, low * shift, high * shift, left))
+        return tests
 
 
 @dataclasses.dataclass(frozen=True)
-class _Test:
+class RangeTest:
     """One range test: its rates, the loss at each, what they say, and the steps it took."""
 
     rates: list[float]
@@ -91,7 +135,7 @@ class _Test:
     spent: int
 
     @classmethod
-    def run(cls, studio: Studio, low: float, high: float, steps: int) -> _Test:
+    def run(cls, studio: Studio, low: float, high: float, steps: int) -> RangeTest:
         """Tests the rates from `low` to `high`; ends soon after the loss has diverged."""
 
         def stop(losses: Sequence[float]) -> bool:
@@ -103,14 +147,45 @@ class _Test:
         return cls(rates.tolist(), losses[: len(rates)].tolist(), found, len(losses))
 
 
-def _allowance(studio: Studio, planned: Planned) -> int:
-    """Steps that may be spent on the study."""
-    return int(min(round(planned.allowance / studio.measured.step, 6), planned.steps))
+def span(optimizer: Any) -> tuple[float, float]:
+    """The rates that a test of this optimizer covers."""
+    low, high = range_test.span(optimizers.is_adaptive(optimizer), momentum_of(optimizer))
+    scale = optimizers.rate_scale(optimizer)
+    return low * scale, high * scale
 
 
-def _momentum(optimizer: Any) -> float:
-    """The optimizer's momentum; 0 where it has none, or where Étude does not know it."""
-    attribute = optimizers.momentum_attribute(optimizer)
-    if attribute is None:
-        return 0.0
-    return float(getattr(optimizers.unwrapped(optimizer), attribute))
+def _carried(studio: Studio, recipe: Recipe, planned: Planned) -> dict[str, Any] | None:
+    """The rate that the race of optimizers found, at the batch size of now."""
+    race = planned.found("optimizer")
+    if race is None or "learning_rate" not in race.changes:
+        return None
+    before, after = int(race.evidence["batch_size"]), recipe.compute.batch_size
+    rate = flat.rate_at_batch(
+        float(race.changes["learning_rate"]),
+        before,
+        after,
+        adaptive=optimizers.is_adaptive(studio.trainer.optimizer),
+    )
+    return {"from_batch": before, "to_batch": after, "rate": rate}
+
+
+def _confirmed(studio: Studio, rate: float, steps: int) -> list[dict[str, Any]]:
+    """Short annealed runs, each at half the rate of the one before, until the loss falls."""
+    runs: list[dict[str, Any]] = []
+    for _ in range(1 + HALVINGS):
+        losses = studio.trial(steps, rate=rate).losses.astype("float64")
+        part = max(1, len(losses) // 4)
+        first, last = float(losses[:part].mean()), float(losses[-part:].mean())
+        falls = bool(np.all(np.isfinite(losses)) and last < first)
+        runs.append({"rate": rate, "score": last, "steps": len(losses), "falls": falls})
+        if falls:
+            break
+        rate /= 2.0
+    return runs
+
+
+def _told(runs: Sequence[dict[str, Any]]) -> str:
+    if runs[-1]["falls"]:
+        halved = f", after the rate was halved {len(runs) - 1} times" if len(runs) > 1 else ""
+        return f". A run of {runs[-1]['steps']} steps confirms it{halved}"
+    return ". The loss falls in no short run at it or at its halves: the rate stays as it was"

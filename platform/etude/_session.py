@@ -20,7 +20,7 @@ from etude.budget import (
     schedule_time,
 )
 from etude.errors import BudgetError, RecipeError, RunError
-from etude.findings import Finding
+from etude.findings import Cost, Finding
 from etude.problem import Problem
 from etude.recipe import Recipe
 from etude.report import Plan, Report, Tuning
@@ -55,6 +55,8 @@ class Session:
         shown: Progress,
     ) -> None:
         self.notes = list(problem.notes)
+        if epochs is None:
+            epochs = recipe.optimization.epochs
         if epochs is None and budget.seconds is None:
             epochs = DEFAULT_EPOCHS
             self.notes.append(
@@ -84,6 +86,7 @@ class Session:
         self.problem, self.recipe, self.budget = problem, recipe, budget
         self.epochs, self.seed, self.shown = epochs, seed, shown
         self.findings: list[Finding] = []
+        self.studied = Cost()  # by all studies so far
         self.ledger: list[dict[str, Any]] = []
         self.inspected = budget.spent()
         self.call = {
@@ -137,17 +140,14 @@ class Session:
     def plan(self) -> Plan:
         """Measures only."""
         self.shown.phase("measuring")
-        costs = self._measured()
+        costs = self.costs = self._measured()
         seconds = {"inspection": self.inspected, "measuring": self.budget.spent() - self.inspected}
-        studied = 0.0
         for learner in learners():
-            planned = self._planned(costs, studied)
-            if learner.obstacle(self.studio, self.recipe, planned) is None:
-                expected = learner.cost(self.studio, self.recipe, planned)
+            expected = self._expected(learner, self._planned())
+            if expected is not None:
                 seconds[f"study: {learner.name.replace('_', ' ')}"] = expected.seconds
-                studied += expected.seconds
-                self.budget.resume(expected.seconds)  # as if it had been studied
-        schedule = self._schedule(costs)
+                self.studied += Cost(expected.seconds, expected.steps)
+        schedule = self._schedule(costs, self.studied.seconds)
         self._say_what_is_late(schedule, costs)
         evaluations = math.ceil(schedule.total_steps / schedule.segment / schedule.evaluate_every)
         seconds |= {
@@ -195,43 +195,67 @@ class Session:
             )
             if self.store is not None:
                 self.store.save_findings(self.findings, {"spent": self.budget.spent()})
+            self.studied += finding.true
             self._take_over(finding)
+        self.studio.forget_others()
 
     def _learned(self, learner: MetaLearner) -> Finding:
         """What a meta-learner finds, or why it does not look."""
-        timed = self.budget.seconds is not None
-        spent = sum((f.true if timed else f.predicted).seconds for f in self.findings)
-        planned = self._planned(self.costs, spent)
+        planned = self._planned()
         obstacle = learner.obstacle(self.studio, self.recipe, planned)
         if obstacle is not None:
             return learner.skipped(self.studio, self.recipe, obstacle)
-        expected = learner.cost(self.studio, self.recipe, planned)
+        expected = self._cost(learner, planned)
         self.shown.phase(f"studying the {learner.name.replace('_', ' ')}", expected.steps)
         finding = learner.learn(self.studio, self.recipe, planned)
         return dataclasses.replace(finding, predicted=expected)
 
-    def _planned(self, costs: CostModel, spent: float) -> Planned:
-        """The run as planned now, when studies have taken `spent` seconds."""
-        steps = self._schedule(costs).total_steps
-        allowance = STUDY_SHARE * (steps * costs.step + spent) - spent
-        return Planned(steps, allowance, timed=self.budget.seconds is not None)
+    def _expected(self, learner: MetaLearner, planned: Planned) -> Cost | None:
+        """What a study will cost; `None` where it will not be begun."""
+        if learner.obstacle(self.studio, self.recipe, planned) is not None:
+            return None
+        return self._cost(learner, planned)
+
+    def _cost(self, learner: MetaLearner, planned: Planned) -> Cost:
+        """What a study costs in seconds of this machine."""
+        cost = learner.cost(self.studio, self.recipe, planned)
+        return Cost(cost.seconds * self.costs.step / planned.costs.step, cost.steps)
+
+    def _planned(self) -> Planned:
+        """The run as planned now, with what studies have taken of it so far."""
+        if self.budget.seconds is not None:
+            # A plan counts studies that have not taken their time yet.
+            ahead = 0.0 if self.ledger else self.studied.seconds
+            steps = self._schedule(self.costs, ahead).total_steps
+            whole = steps * self.costs.step + self.studied.seconds
+            left = STUDY_SHARE * whole - self.studied.seconds
+            return Planned(steps, left, self.costs, timed=True, findings=tuple(self.findings))
+        steps = self._schedule(self.costs).total_steps
+        # What comes out may not depend on a clock: costs count steps, and an evaluation is a
+        # forward pass of as many batches.
+        batches = self.problem.validation.count() / self.recipe.compute.batch_size
+        costs = CostModel(step=1.0, evaluation=batches / 3.0)
+        left = STUDY_SHARE * steps - self.studied.steps
+        return Planned(steps, left, costs, findings=tuple(self.findings))
 
     def _take_over(self, finding: Finding) -> None:
         """Goes on by what was found; measures again where a step costs something else now."""
-        changed = finding.apply(self.recipe)
-        anew = changed.compute != self.recipe.compute
-        halved = self.studio.recipe.compute.accumulate
-        compute = dataclasses.replace(changed.compute, accumulate=halved)
+        before, changed = self.recipe, finding.apply(self.recipe)
+        compute = dataclasses.replace(
+            changed.compute, accumulate=self.studio.recipe.compute.accumulate
+        )
         self.recipe = dataclasses.replace(changed, compute=compute)
-        self.studio.set_recipe(self.recipe)
-        if anew:
-            self.shown.phase("measuring")
-            start = self.budget.spent()
-            self.costs = self._measured()
-            self.recipe = self.studio.recipe
-            self.ledger.append(
-                {"part": "measuring again", "predicted": None, "true": self.budget.spent() - start}
-            )
+        self.studio.build(self.recipe)
+        same_optimizer = changed.optimization.optimizer == before.optimization.optimizer
+        if changed.compute == before.compute and same_optimizer:
+            return
+        self.shown.phase("measuring")
+        start = self.budget.spent()
+        self.costs = self._measured()
+        self.recipe = self.studio.recipe
+        spent = self.budget.spent() - start
+        self.studied += Cost(spent, 0)
+        self.ledger.append({"part": "measuring again", "predicted": None, "true": spent})
 
     def _known_findings(self) -> list[Finding]:
         assert self.store is not None
@@ -267,8 +291,13 @@ class Session:
             trial.unlink()
         return clock() - start
 
-    def _schedule(self, costs: CostModel) -> Schedule:
-        """The schedule that epochs and time lead to, as of now."""
+    def _schedule(self, costs: CostModel, reserved: float = 0.0) -> Schedule:
+        """The schedule that epochs and time lead to, as of now.
+
+        Args:
+            costs: Measured costs.
+            reserved: Seconds that something else will take before.
+        """
         multiple = self.recipe.compute.steps_per_execution
         per_epoch = self.studio.steps_per_epoch
         if self.budget.seconds is None:
@@ -279,7 +308,7 @@ class Session:
             most = schedule_epochs(self.epochs, per_epoch, multiple).total_steps
         least = LEAST_SHARE * (self.budget.seconds or 0.0) / costs.step
         return schedule_time(
-            self.budget.remaining(),
+            self.budget.remaining() - reserved,
             costs,
             per_epoch,
             multiple=multiple,

@@ -23,6 +23,9 @@ class Cost:
     seconds: float = 0.0
     steps: int = 0
 
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.seconds + other.seconds, self.steps + other.steps)
+
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
@@ -78,14 +81,16 @@ def finding_key(
         reads: The groups read, or single values as `group.name`.
         writes: The group written.
         fingerprint: The problem's fingerprint.
-        own: Names within `writes` that the finding itself sets, and so does not depend on,
-            except where the user gave them.
+        own: Names within `writes` that the finding itself sets. It does not depend on them,
+            except where they are read by name. What the user gave of that group counts always.
     """
-    values = {
-        path: value
-        for path, value in recipe.values().items()
-        if (path in reads or path.split(".")[0] in reads)
-        and (path not in {f"{writes}.{name}" for name in own} or recipe.is_given(path))
-    }
+    itself = {f"{writes}.{name}" for name in own}
+
+    def counts(path: str) -> bool:
+        group = path.split(".")[0]
+        given = group == writes and recipe.is_given(path)
+        return given or path in reads or (group in reads and path not in itself)
+
+    values = {path: value for path, value in recipe.values().items() if counts(path)}
     text = json.dumps([fingerprint, values], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -23,12 +23,16 @@ class Compute:
     Attributes:
         batch_size: Samples per update of the weights.
         accumulate: Micro-batches that a batch is cut into; the gradients are averaged.
+        precision: What the layers compute in while training: `"own"` for that with which the
+            model was made, or a Keras policy, `"mixed_bfloat16"` or `"mixed_float16"`. The head
+            and the weights stay as they are, and so does evaluation.
         xla: Whether the step is compiled with XLA.
         steps_per_execution: Steps per call of the compiled function.
     """
 
     batch_size: int = 32
     accumulate: int = 1
+    precision: str = "own"
     xla: bool = False
     steps_per_execution: int = 1
 
@@ -52,6 +56,10 @@ class Optimization:
         cycle_momentum: Whether momentum moves against the rate, between the two below.
         momentum_low: Momentum where the rate is highest.
         momentum_high: Momentum where the rate is lowest.
+        batch_norm_momentum: Share that batch normalization keeps of its statistics in a step;
+            `None` leaves each layer its own.
+        epochs: Passes over the training data, for a run that is not told its length otherwise;
+            `None` leaves it to the call.
     """
 
     optimizer: str = "adam"
@@ -64,6 +72,8 @@ class Optimization:
     cycle_momentum: bool = False
     momentum_low: float = 0.85
     momentum_high: float = 0.95
+    batch_norm_momentum: float | None = None
+    epochs: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +144,8 @@ _BOUNDS: Mapping[str, tuple[float, float]] = types.MappingProxyType(
         "optimization.warmup_fraction": (0.0, 1.0),
         "optimization.momentum_low": (0.0, 1.0),
         "optimization.momentum_high": (0.0, 1.0),
+        "optimization.batch_norm_momentum": (0.0, 1.0),
+        "optimization.epochs": (1e-9, 1e9),
         "regularization.label_smoothing": (0.0, 0.999),
         "regularization.clip_norm": (1e-12, 1e12),
         "regularization.ema_decay": (0.0, 1.0),
@@ -143,6 +155,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = types.MappingProxyType(
 
 _CHOICES: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
     {
+        "compute.precision": ("own", "mixed_bfloat16", "mixed_float16"),
         "regularization.early_stopping": ("none", "gl", "pq", "up"),
         "sampling.class_weight": ("none", "balanced"),
     }

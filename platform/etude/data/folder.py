@@ -167,7 +167,7 @@ class FolderSource(StreamSource):
     def shuffled(self, batch_size: int, *, seed: int, start: int = 0) -> tf.data.Dataset:
         """Endless full batches, a function of `seed`, beginning with step `start`."""
         ids = shuffle.id_stream(len(self._listing.images), batch_size, seed, start).unbatch()
-        return self._read(ids).batch(batch_size, drop_remainder=True).prefetch(2)
+        return self._read(ids).batch(batch_size, drop_remainder=False).prefetch(2)
 
 
 def _channels(shapes: list[tuple[int, ...]]) -> int:

@@ -140,4 +140,4 @@ class PyDatasetSource(StreamSource):
             samples = shuffle.shuffled_passes(self.samples(), self._buffer, seed, endless=True)
         else:
             samples = shuffle.flat_passes(self._one_pass, self._batches, self._buffer, seed)
-        return samples.skip(start * batch_size).batch(batch_size, drop_remainder=True).prefetch(2)
+        return samples.skip(start * batch_size).batch(batch_size, drop_remainder=False).prefetch(2)

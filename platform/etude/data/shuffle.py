@@ -81,7 +81,8 @@ def id_stream(n: int, batch_size: int, seed: int, start: int = 0) -> tf.data.Dat
         start: The step to begin with. Nothing before it is produced: a restart costs nothing.
 
     Returns:
-        A dataset of int64 tensors of static shape `(batch_size,)`.
+        A dataset of int64 tensors `(batch_size,)`. Their static shape is open, so that one trace
+        of a step serves every size.
     """
     import tensorflow as tf
 
@@ -98,7 +99,7 @@ def id_stream(n: int, batch_size: int, seed: int, start: int = 0) -> tf.data.Dat
 
     # `rebatch` cuts whole epochs by slices: ids never pass through tf.data one at a time.
     epochs = tf.data.Dataset.counter(first_epoch).map(epoch_ids)
-    return untuned(epochs.rebatch(batch_size, drop_remainder=True))
+    return untuned(epochs.rebatch(batch_size, drop_remainder=False))
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -312,4 +312,4 @@ class DatasetSource(StreamSource):
     def shuffled(self, batch_size: int, *, seed: int, start: int = 0) -> tf.data.Dataset:
         """Endless full batches, a function of `seed`, beginning with step `start`."""
         passes = shuffle.shuffled_passes(self._samples, self._buffer, seed, endless=self.endless)
-        return passes.skip(start * batch_size).batch(batch_size, drop_remainder=True).prefetch(2)
+        return passes.skip(start * batch_size).batch(batch_size, drop_remainder=False).prefetch(2)

@@ -24,12 +24,14 @@ class Row:
         momentum: The attribute that holds its momentum, or `None`.
         adaptive: Whether the length of its step does not grow with the gradient.
         options: Arguments that the name implies.
+        scale: How many times as large as those of its kind its rates are.
     """
 
     factory: type
     momentum: str | None
     adaptive: bool
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    scale: float = 1.0
 
 
 OPTIMIZERS: Mapping[str, Row] = types.MappingProxyType(
@@ -44,7 +46,8 @@ OPTIMIZERS: Mapping[str, Row] = types.MappingProxyType(
         "lion": Row(keras.optimizers.Lion, "beta_1", True),
         "rmsprop": Row(keras.optimizers.RMSprop, "momentum", True),
         "lamb": Row(LAMB, "beta_1", True),
-        "lars": Row(LARS, "momentum", True),
+        # A kernel moves by rate · η / (1 - μ) of its norm, with η 1e-3 and μ 0.9.
+        "lars": Row(LARS, "momentum", True, scale=100.0),
     }
 )
 
@@ -140,6 +143,12 @@ def momentum_attribute(optimizer: Any) -> str | None:
     """The attribute that holds an optimizer's momentum, `None` when it has none."""
     row = _row(optimizer)
     return None if row is None else row.momentum
+
+
+def rate_scale(optimizer: Any) -> float:
+    """How many times as large as those of its kind an optimizer's rates are."""
+    row = _row(optimizer)
+    return 1.0 if row is None else row.scale
 
 
 def is_adaptive(optimizer: Any) -> bool:

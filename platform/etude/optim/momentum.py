@@ -1,51 +1,61 @@
-"""Momentum as a tensor: lets a schedule move it without retracing the step."""
+"""Momentum and weight decay as tensors: schedules and studies move them without retracing."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etude.errors import RecipeError
 from etude.optim._registry import momentum_attribute, unwrapped
+from etude.optim.traced import replaced
+from etude.recipe import Optimization
 
 
-class _TracedMomentum:
-    """A scalar tensor that Keras' SGD may compare with 0 while it is being traced.
+def momentum_of(optimizer: Any) -> float:
+    """The optimizer's momentum; 0 where it has none, or where Étude does not know it."""
+    name = momentum_attribute(optimizer)
+    return float(getattr(unwrapped(optimizer), name) or 0.0) if name else 0.0
 
-    Keras asks `momentum != 0` in Python to see whether slots exist. They do: `moving`
-    checks the number before it puts a tensor in its place.
+
+def numbers(optimizer: Any) -> dict[str, float | None]:
+    """The optimizer's momentum and weight decay; `None` for what it has not."""
+    momentum = momentum_of(optimizer)
+    decay = getattr(unwrapped(optimizer), "weight_decay", None)
+    return {
+        "momentum": momentum or None,
+        "weight_decay": None if decay is None else float(decay),
+    }
+
+
+def set_numbers(
+    optimizer: Any, settings: Optimization, own: Mapping[str, float | None]
+) -> dict[str, float | None]:
+    """Sets the momentum and weight decay that a recipe states, or else the optimizer's own.
+
+    Args:
+        optimizer: A Keras optimizer.
+        settings: What the recipe states.
+        own: What `numbers` said of the optimizer at first.
+
+    Returns:
+        What it has now.
     """
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __ne__(self, other: object) -> bool:
-        return True
-
-    def __eq__(self, other: object) -> bool:
-        return False
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
-        import tensorflow as tf
-
-        return self.value if dtype is None else tf.cast(self.value, dtype)
-
-    def __rsub__(self, other: Any) -> Any:
-        return other - self.value
-
-    def __mul__(self, other: Any) -> Any:
-        return self.value * other
-
-    __rmul__ = __mul__
+    inner = unwrapped(optimizer)
+    for name, attribute in (
+        ("momentum", momentum_attribute(optimizer)),
+        ("weight_decay", "weight_decay"),
+    ):
+        stated = getattr(settings, name)
+        value = own[name] if stated is None else stated
+        if attribute is not None and own[name] is not None and value is not None:
+            setattr(inner, attribute, value)
+    return numbers(optimizer)
 
 
 def check_movable(optimizer: Any) -> None:
     """Raises a `RecipeError` when the optimizer's momentum cannot be moved."""
-    name = momentum_attribute(optimizer)
-    value = getattr(unwrapped(optimizer), name) if name else 0.0
+    value = momentum_of(optimizer)
     if not value:
         raise RecipeError(
             "The recipe moves momentum, and the optimizer has none.",
@@ -55,16 +65,37 @@ def check_movable(optimizer: Any) -> None:
         )
 
 
+def movable(optimizer: Any, *, cycled: bool, steered: bool) -> dict[str, bool]:
+    """Which numbers of an optimizer are tensors in the step.
+
+    Args:
+        optimizer: A Keras optimizer.
+        cycled: Whether a schedule moves its momentum.
+        steered: Whether studies may move what it has.
+    """
+    decays = getattr(unwrapped(optimizer), "weight_decay", None) is not None
+    return {
+        "momentum": cycled or (steered and momentum_of(optimizer) > 0.0),
+        "weight_decay": steered and decays,
+    }
+
+
 @contextlib.contextmanager
-def moving(optimizer: Any, value: Any) -> Iterator[None]:
-    """Within the context the optimizer's momentum is the scalar tensor `value`."""
+def moving(optimizer: Any, value: Any = None, weight_decay: Any = None) -> Iterator[None]:
+    """Within the context the optimizer's momentum and weight decay are these scalar tensors.
+
+    Args:
+        optimizer: A Keras optimizer.
+        value: The momentum; `None` leaves the optimizer's. One of 0 cannot be moved: Keras makes
+            no slots for it.
+        weight_decay: The decay; `None` leaves the optimizer's.
+    """
     inner = unwrapped(optimizer)
-    name = momentum_attribute(optimizer)
-    assert name is not None, "check_movable was not called"
-    before = getattr(inner, name)
-    # Past Keras' tracking __setattr__, which would take the tensor for a weight.
-    object.__setattr__(inner, name, _TracedMomentum(value))
-    try:
+    with contextlib.ExitStack() as stack:
+        if value is not None:
+            name = momentum_attribute(optimizer)
+            assert name is not None, "check_movable was not called"
+            stack.enter_context(replaced(inner, name, value))
+        if weight_decay is not None:
+            stack.enter_context(replaced(inner, "weight_decay", weight_decay))
         yield
-    finally:
-        object.__setattr__(inner, name, before)

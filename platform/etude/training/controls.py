@@ -6,6 +6,7 @@ retraces the step.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -27,6 +28,8 @@ class Controls:
         step: Updates done, int64.
         total, warmup, fraction: Length of the run, of the warm-up in steps, and as a share.
         peak: The schedule's highest rate.
+        fixed_momentum, weight_decay: The optimizer's, where it has them.
+        batch_norm_momentum: Of the statistics; NaN leaves each layer its own.
         ramp_low, ramp_high, ramping: The range test's ends, and whether it is on (0 or 1).
         latest: The rate of the latest step, 0 before the first.
         losses: The latest losses, `(CAPACITY,)`, the loss of step s at `s % CAPACITY`.
@@ -42,12 +45,44 @@ class Controls:
         self.peak = _variable(settings.learning_rate or 0.0, "float32", "peak")
         self.momentum_low = _variable(settings.momentum_low, "float32", "momentum_low")
         self.momentum_high = _variable(settings.momentum_high, "float32", "momentum_high")
+        self.fixed_momentum = _variable(settings.momentum or 0.0, "float32", "momentum")
+        self.weight_decay = _variable(settings.weight_decay or 0.0, "float32", "weight_decay")
+        self.batch_norm_momentum = _variable(math.nan, "float32", "batch_norm_momentum")
         self.ramp_low = _variable(1e-6, "float32", "ramp_low")
         self.ramp_high = _variable(1.0, "float32", "ramp_high")
         self.ramping = _variable(0.0, "float32", "ramping")
         self.latest = _variable(0.0, "float32", "latest_rate")
         self.losses = _variable(np.zeros(CAPACITY, np.float32), "float32", "losses")
         self.bad = _variable(0, "int64", "bad")
+
+    def take_over(
+        self,
+        settings: Optimization,
+        *,
+        rate: Any,
+        momentum: float | None,
+        weight_decay: float | None,
+    ) -> None:
+        """Sets the numbers that a recipe states, and those that are the optimizer's.
+
+        Args:
+            settings: The recipe's `optimization` group.
+            rate: The optimizer's rate; `None` where it has a schedule of its own.
+            momentum: The optimizer's; `None` where it has none.
+            weight_decay: The optimizer's; `None` where it has none.
+        """
+        if rate is not None:
+            # Known before the first step, so that a change by a callback shows.
+            self.latest.assign(rate)
+            self.peak.assign(rate if settings.learning_rate is None else settings.learning_rate)
+        self.warmup.assign(float(settings.warmup_steps))
+        self.fraction.assign(settings.warmup_fraction)
+        self.momentum_low.assign(settings.momentum_low)
+        self.momentum_high.assign(settings.momentum_high)
+        self.fixed_momentum.assign(momentum or 0.0)
+        self.weight_decay.assign(weight_decay or 0.0)
+        kept = settings.batch_norm_momentum
+        self.batch_norm_momentum.assign(math.nan if kept is None else kept)
 
     @property
     def variables(self) -> list[Any]:
@@ -72,7 +107,9 @@ class Controls:
         return ops.where(self.ramping.value > 0.5, ramped, self.peak.value * share)
 
     def momentum(self, share: Any) -> Any:
-        """The momentum that belongs to it, where the recipe moves momentum."""
+        """The momentum of the step about to be done."""
+        if not self.settings.cycle_momentum:
+            return self.fixed_momentum.value
         return schedules.opposed_momentum(share, self.momentum_low.value, self.momentum_high.value)
 
     def record(self, loss: Any) -> None:

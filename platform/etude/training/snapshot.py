@@ -31,6 +31,7 @@ def variables(trainer: Any) -> dict[str, Any]:
         "optimizer": trainer.optimizer.variables if trainer.optimizer is not None else (),
         "metrics": [v for metric in trainer.metrics for v in metric.variables],
         "controls": trainer.controls.variables if trainer.controls is not None else (),
+        "meter": trainer.meter.variables if trainer.meter is not None else (),
         "average": trainer.average.shadows if trainer.average is not None else (),
     }
     for group, members in groups.items():
@@ -82,6 +83,8 @@ def restore(trainer: Any, state: Mapping[str, np.ndarray[Any, Any]]) -> None:
                 advice="use another `run_dir`, or the model that the run began with",
             )
         variable.assign(value)
+    if trainer.meter is not None:
+        trainer.meter.begin()
 
 
 def only(state: State, group: str, *, strip: bool = False) -> State:

@@ -23,8 +23,9 @@ from etude.errors import RunError
 from etude.inspection import compiled
 from etude.optim import _registry as optimizers
 from etude.recipe import Recipe
+from etude.training import memory
 from etude.training.backends.tensorflow import OUT_OF_MEMORY
-from etude.training.gradient_probe import GradientProbe
+from etude.training.gradient_meter import WINDOW, GradientMeter
 from etude.training.isolation import isolated
 from etude.training.trainer import Trainer
 from etude.training.values import host
@@ -38,6 +39,15 @@ EVALUATION_FACTOR = 4
 ENDLESS_EPOCH = 1000
 # A trial is read back this often, so that one that has diverged ends early.
 CHUNK = 10
+# Validation samples whose mean loss is one score of a trial.
+SCORE_BATCH = 32
+# Numbers that are variables of the step: changing them retraces nothing.
+FREE = frozenset(
+    {f"optimization.{name}" for name in ("learning_rate", "momentum", "weight_decay")}
+    | {f"optimization.{name}" for name in ("warmup_steps", "warmup_fraction", "momentum_low")}
+    | {f"optimization.{name}" for name in ("momentum_high", "batch_norm_momentum", "epochs")}
+    | {"compute.batch_size"}
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,13 +56,31 @@ class Trial:
 
     Attributes:
         losses: The training loss of every step done, `(steps,)` float32.
-        score: Mean loss on the validation samples asked for, or NaN.
+        scores: Mean loss of each batch of the validation samples asked for, `(batches,)` float64.
         seconds: How long it took.
     """
 
     losses: np.ndarray[Any, Any]
-    score: float
+    scores: np.ndarray[Any, Any]
     seconds: float
+
+    @property
+    def score(self) -> float:
+        """Mean loss on the validation samples; NaN where none were asked for."""
+        return float(self.scores.mean()) if len(self.scores) else math.nan
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How fast steps are.
+
+    Attributes:
+        seconds: Of a step.
+        losses: The training loss of each, `(steps,)` float32.
+    """
+
+    seconds: float
+    losses: np.ndarray[Any, Any]
 
 
 class Studio:
@@ -90,18 +118,35 @@ class Studio:
         self.costs: CostModel | None = None
         self.events: list[str] = []
         self.evaluation_batch = 0
+        self.trainer: Trainer
+        self._trainers: dict[str, Trainer] = {}
+        self._streams: dict[int, Any] = {}
+        self._held = memory.held()
+        self._largest = 0  # batch that ran
+        self._step_seconds: dict[tuple[str, int], float] = {}
         self.build(recipe)
 
     # -- The Trainer ---------------------------------------------------------------------
 
     def build(self, recipe: Recipe) -> None:
-        """Makes and compiles the Trainer for a recipe."""
-        problem = self.problem
+        """Makes and compiles the Trainer for a recipe, or takes the one that there is."""
         self.recipe = recipe
-        self._stream: Any = None
         micro_batch = math.ceil(recipe.compute.batch_size / recipe.compute.accumulate)
         self.evaluation_batch = micro_batch * EVALUATION_FACTOR
-        self.trainer = Trainer(
+        key = _traced(recipe)
+        made = self._trainers.get(key)
+        if made is None:
+            made = self._trainers[key] = self._made(recipe)
+        elif made is not getattr(self, "trainer", None):
+            made.claim_model()
+        self.trainer = made
+        made.take_over(recipe)
+        # Looked at again, the model shall tell what its owner compiled, not what we did.
+        compiled.remember(self.problem.model, self.problem.compiled)
+
+    def _made(self, recipe: Recipe) -> Trainer:
+        problem = self.problem
+        trainer = Trainer(
             problem.model,
             recipe,
             task=problem.task,
@@ -113,18 +158,39 @@ class Studio:
         if recipe.mark("optimization.learning_rate").origin == "learned":
             # Only the schedule's peak: the optimizer keeps its own rate for the time after.
             settings = dataclasses.replace(settings, learning_rate=None)
-        with self.trainer.scope():
+        with trainer.scope():
             optimizer = optimizers.build(settings, problem.compiled_optimizer)
-        self.trainer.compile(
+            if recipe.compute.precision == "mixed_float16":
+                optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        trainer.compile(
             optimizer,
             problem.loss,
             metrics=problem.metrics(),
             weighted_metrics=problem.weighted_metrics() or None,
         )
-        # Looked at again, the model shall tell what its owner compiled, not what we did.
-        compiled.remember(problem.model, problem.compiled)
-        with self.trainer.scope():
-            self.trainer.optimizer.build(self.trainer.trainable_variables)
+        with trainer.scope():
+            trainer.optimizer.build(trainer.trainable_variables)
+        if not trainer.distributed:
+            trainer.meter = GradientMeter(trainer.trainable_variables)
+        return trainer
+
+    @contextlib.contextmanager
+    def at(self, recipe: Recipe) -> Iterator[None]:
+        """Within the context trials run by another recipe; everything is put back after.
+
+        A Trainer that had to be made for it is kept, for the case that it is the one chosen.
+        """
+        before, trainer = self.recipe, self.trainer
+        with isolated(trainer):
+            try:
+                self.build(recipe)
+                yield
+            finally:
+                self.build(before)
+
+    def forget_others(self) -> None:
+        """Gives up the Trainers that trials were run with, all but the present one."""
+        self._trainers = {_traced(self.recipe): self.trainer}
 
     def warm(self) -> float:
         """Traces the step and an evaluation, leaving no trace on the model.
@@ -167,29 +233,6 @@ class Studio:
             dataclasses.replace(self.recipe, compute=dataclasses.replace(compute, accumulate=count))
         )
 
-    def set_recipe(self, recipe: Recipe) -> None:
-        """Takes over what needs no retracing: the numbers of the optimization group.
-
-        Raises:
-            RunError: The recipe changes something that the step was traced with.
-        """
-        same = {"optimization.learning_rate", "optimization.warmup_steps"}
-        same |= {"optimization.warmup_fraction", "optimization.momentum_low"}
-        same |= {"optimization.momentum_high"}
-        before, after = self.recipe.values(), recipe.values()
-        if any(before[path] != after[path] for path in before if path not in same):
-            self.build(recipe)
-            return
-        self.recipe = recipe
-        controls, settings = self.trainer.controls, recipe.optimization
-        assert controls is not None
-        if settings.learning_rate is not None:
-            controls.peak.assign(settings.learning_rate)
-        controls.warmup.assign(float(settings.warmup_steps))
-        controls.fraction.assign(settings.warmup_fraction)
-        controls.momentum_low.assign(settings.momentum_low)
-        controls.momentum_high.assign(settings.momentum_high)
-
     # -- Measuring -----------------------------------------------------------------------
 
     @property
@@ -227,13 +270,49 @@ class Studio:
         self.costs = CostModel(step=per_step, evaluation=evaluation, compile=compile_seconds)
         return self.costs
 
-    def _timed_steps(self, steps: int) -> float:
+    def _timed_steps(self, steps: int, batch: int | None = None) -> float:
         """Seconds per step, the start of the input pipeline left out."""
         watch = _Watch(self.budget.clock)
-        self._fit(steps, callbacks=[watch])
+        self._fit(steps, callbacks=[watch], batch=batch)
         if watch.count < 2:
             return watch.total
         return watch.total / (watch.count - 1) / self.recipe.compute.steps_per_execution
+
+    def step_seconds(self, batch: int, steps: int = 3) -> float | None:
+        """Seconds of a step at another batch size, measured once; leaves no trace.
+
+        Args:
+            batch: Samples in the batch.
+            steps: How many are done; the first is not timed.
+
+        Returns:
+            The seconds, or `None` where that batch is too large: for the device, or maybe for the
+            host, where trying could get the process killed.
+        """
+        key = (_traced(self.recipe), batch)
+        if batch == self.recipe.compute.batch_size and self.costs is not None:
+            return self.costs.step
+        if key not in self._step_seconds:
+            if batch > self._largest and not memory.fits(self._held, batch / self._largest):
+                return None
+            try:
+                with isolated(self.trainer):
+                    multiple = self.recipe.compute.steps_per_execution
+                    self._step_seconds[key] = self._timed_steps(steps * multiple, batch)
+            except OUT_OF_MEMORY:
+                return None
+            self._largest = max(self._largest, batch)
+        return self._step_seconds[key]
+
+    def pace(self, steps: int) -> Pace:
+        """Seconds of a step, and the losses of the steps that were timed; leaves no trace."""
+        controls = self.trainer.controls
+        assert controls is not None
+        with isolated(self.trainer):
+            controls.step.assign(0)
+            controls.total.assign(1000.0)  # steps that move little
+            seconds = self._timed_steps(steps)
+            return Pace(seconds, controls.recorded(0, int(host(controls.step))))
 
     # -- Trials --------------------------------------------------------------------------
 
@@ -253,16 +332,16 @@ class Studio:
             ramp: Ends of an exponential rise of the rate, in place of the recipe's schedule.
             rate: Peak of the recipe's schedule, annealed over `steps`.
             stop: Ends the trial when it says so of the losses so far.
-            score_samples: Validation samples on which the trained weights are scored.
+            score_samples: Validation samples on which the trained weights are scored, about.
 
         Returns:
-            Losses, score and seconds.
+            Losses, scores and seconds.
         """
         controls = self.trainer.controls
         assert controls is not None
         clock = self.budget.clock
         start = clock()
-        score = float("nan")
+        scores = np.zeros(0)
         with isolated(self.trainer):
             controls.step.assign(0)
             controls.total.assign(float(steps))
@@ -272,47 +351,68 @@ class Studio:
                 controls.ramp_high.assign(ramp[1])
             if rate is not None:
                 controls.peak.assign(rate)
-            reader = _Reader(self.trainer, stop, self.on_step)
-            self._fit(steps, callbacks=[reader])
+            self._fit(steps, callbacks=[_Reader(self.trainer, stop, self.on_step)])
             losses = controls.recorded(0, int(host(controls.step)))
             if score_samples:
-                batches = max(1, score_samples // self.evaluation_batch)
-                score = self._evaluate(batches)["loss"]
-        return Trial(losses, float(score), clock() - start)
+                scores = self._scores(score_samples)
+        return Trial(losses, scores, clock() - start)
 
-    @contextlib.contextmanager
-    def warmed_up(self, steps: int, batch: int) -> Iterator[GradientProbe]:
-        """Trains for `steps` steps, gives a look at the gradients there, puts everything back.
+    def gradient_norms(
+        self, warm: int, windows: int, batch: int
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Norms of gradients at weights that were trained a little; puts everything back.
 
         Args:
-            steps: Over which the rate rises to the recipe's peak, where its schedule rises.
-            batch: Samples in the probe's small batches.
+            warm: Steps of training before, over which the rate rises to the recipe's peak.
+            windows: Windows of `gradient_meter.WINDOW` steps at rate 0, so that nothing moves.
+            batch: Samples in the batches of these.
+
+        Returns:
+            As `GradientMeter.norms`.
         """
-        controls = self.trainer.controls
-        assert controls is not None
+        controls, meter = self.trainer.controls, self.trainer.meter
+        assert controls is not None and meter is not None
         with isolated(self.trainer):
             controls.step.assign(0)
-            controls.total.assign(steps / max(self.recipe.optimization.warmup_fraction, 0.05))
-            self._fit(steps)
-            yield GradientProbe(
-                self.trainer, self.train, self.budget.clock, batch=batch, seed=self.seed
-            )
+            controls.total.assign(warm / max(self.recipe.optimization.warmup_fraction, 0.05))
+            self._fit(warm, callbacks=[_Reader(self.trainer, None, self.on_step)])
+            controls.peak.assign(0.0)
+            meter.begin()
+            before = meter.done
+            reader = _Reader(self.trainer, None, self.on_step)
+            self._fit(windows * WINDOW, callbacks=[reader], batch=batch)
+            return meter.norms(before)
 
     # -- Keras -----------------------------------------------------------------------------
 
-    def _fit(self, steps: int, callbacks: Sequence[Any] = ()) -> None:
+    def _fit(self, steps: int, callbacks: Sequence[Any] = (), batch: int | None = None) -> None:
         multiple = self.recipe.compute.steps_per_execution
-        if self._stream is None:
+        size = batch or self.recipe.compute.batch_size
+        if size not in self._streams:
             # Made once: TensorFlow never gives back what it traces for a pipeline.
-            self._stream = self.train.shuffled(self.recipe.compute.batch_size, seed=self.seed)
+            self._streams[size] = self.train.shuffled(size, seed=self.seed)
         self.trainer.fit(
-            self._stream,
+            self._streams[size],
             steps_per_epoch=math.ceil(steps / multiple) * multiple,
             epochs=1,
             verbose=0,
             shuffle=False,
             callbacks=list(callbacks),
         )
+
+    def _scores(self, samples: int) -> np.ndarray[Any, Any]:
+        """Mean loss of each batch of the first validation samples, `(batches,)`.
+
+        The batches are small, so that there are enough to tell how far their means scatter, and
+        the same for every trial, so that trials can be compared batch by batch.
+        """
+        size = self.validation.count()
+        batches = max(1, min(samples, size) // SCORE_BATCH)
+        data = self.validation.in_order(min(SCORE_BATCH, size)).take(batches)
+        data = data.apply(tf.data.experimental.assert_cardinality(batches))
+        reader = _Scores()
+        self.trainer.evaluate(data, verbose=0, callbacks=[reader])
+        return reader.each()
 
     def evaluation_data(self, source: Source | None = None, batches: int | None = None) -> Any:
         """The validation data or another source in batches, all or the first `batches`."""
@@ -384,3 +484,30 @@ class _Reader(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         done = int(host(controls.step))
         if self.stop(controls.recorded(0, done).tolist()):
             self.trainer.stop_training = True
+
+
+class _Scores(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
+    """Takes the running mean that Keras shows apart again, into batches of the same size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.means: list[float] = []
+        self.batches: list[int] = []
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.means.append(float((logs or {})["loss"]))
+        self.batches.append(batch + 1)
+
+    def each(self) -> np.ndarray[Any, Any]:
+        """The mean loss of every execution."""
+        done = np.asarray(self.batches, np.float64)
+        return np.diff(np.asarray(self.means) * done, prepend=0.0) / np.diff(done, prepend=0.0)
+
+
+def _traced(recipe: Recipe) -> str:
+    """What a Trainer is compiled for: all of a recipe that is no variable of the step."""
+    settings = recipe.optimization
+    values = {path: value for path, value in recipe.values().items() if path not in FREE}
+    # Without them Keras makes no slots, and no decay.
+    values["momentum"], values["decays"] = settings.momentum == 0, settings.weight_decay is None
+    return repr(values)

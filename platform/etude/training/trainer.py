@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -15,13 +15,14 @@ from etude.data.resident import Resident, as_input, gather, sample_spec
 from etude.errors import ModelError
 from etude.inspection.compiled import family_of
 from etude.optim import _registry as optimizers
-from etude.optim import momentum as momentum_of
+from etude.optim import momentum
 from etude.recipe import Recipe
 from etude.tasks._masked import align
-from etude.training import _keras_compat, checks, gradients, lengths
+from etude.training import _keras_compat, batch_norm, checks, gradients, lengths, precision
 from etude.training.averaged_model import AveragedModel
 from etude.training.backends import tensorflow as backend
 from etude.training.controls import Controls
+from etude.training.gradient_meter import GradientMeter
 from etude.training.step import Batch, stages
 
 if TYPE_CHECKING:
@@ -80,11 +81,15 @@ class Trainer(AveragedModel):
         )
         self._own_compute_loss = type(model).compute_loss is not keras.Model.compute_loss
         self._free_rate = True
+        self._moves = {"momentum": False, "weight_decay": False}
+        self._own: dict[str, float | None] = {}
+        self._claim: Callable[[], None]
         self._pixelwise = False
         self._first_rate: Any = None
         self._epoch_iterator: Any = None
         self._monitored = monitored
         self._distribute_strategy = _keras_compat.distribute_strategy(model)
+        self.meter: GradientMeter | None = None
         self.controls: Controls | None = None
         if (
             monitored
@@ -168,7 +173,10 @@ class Trainer(AveragedModel):
                 optimizer = self._make_optimizer()
             optimizer = keras.optimizers.get(optimizer)
             if settings.cycle_momentum:
-                momentum_of.check_movable(optimizer)
+                momentum.check_movable(optimizer)
+            self._moves = momentum.movable(
+                optimizer, cycled=settings.cycle_momentum, steered=self._monitored
+            )
             super().compile(
                 optimizer,
                 metrics=checks.copies(metrics),
@@ -176,6 +184,8 @@ class Trainer(AveragedModel):
                 auto_scale_loss=auto_scale_loss,
                 **options,
             )
+
+        def claim() -> None:
             self.model.compile(
                 self.optimizer,
                 metrics=checks.copies(metrics),
@@ -183,6 +193,10 @@ class Trainer(AveragedModel):
                 auto_scale_loss=False,
                 **options,
             )
+
+        # Within a function: Keras would track metrics that the Trainer holds as its own.
+        self._claim = claim
+        self.claim_model()
         masks = self._task is not None and self._task.name == "semantic_segmentation"
         self._pixelwise = masks and family_of(loss) is not None
         self._free_rate = optimizers.has_free_rate(self.optimizer)
@@ -192,7 +206,16 @@ class Trainer(AveragedModel):
         if self._free_rate:
             self._first_rate = ops.convert_to_numpy(self.optimizer.learning_rate).copy()
         if self.controls is not None:
-            self._start_controls()
+            self._own = momentum.numbers(self.optimizer)
+            self.take_over(self.recipe)
+
+    def claim_model(self) -> None:
+        """Compiles the user's model as this Trainer is, with the same optimizer.
+
+        Of several Trainers around one model the latest to be compiled has its optimizer there.
+        """
+        with self.scope():
+            self._claim()
 
     def fit(
         self,
@@ -283,6 +306,8 @@ class Trainer(AveragedModel):
         """One update: gather, the recipe's stages, loss, gradients, update, average."""
         batch = self._prepared(data)
         loss, y_pred, grads = self._differentiate(batch)
+        if self.meter is not None:
+            self.meter.record(grads, self.optimizer.scale_loss(ops.ones((), "float32")))
         _keras_compat.track_loss(self, loss, ops.shape(batch.x)[0])
         limit = self.recipe.regularization.clip_norm
         if limit is not None:
@@ -335,6 +360,17 @@ class Trainer(AveragedModel):
         return batch
 
     def _forward(self, x: Any, training: bool | None) -> Any:
+        if not training:
+            return self._run_model(x, training)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(precision.computing(self.model, self.recipe.compute.precision))
+            if self.controls is not None:
+                layers = batch_norm.layers_of(self.model)
+                value = self.controls.batch_norm_momentum.value
+                stack.enter_context(batch_norm.moving(layers, value))
+            return self._run_model(x, training)
+
+    def _run_model(self, x: Any, training: bool | None) -> Any:
         if _keras_compat.has_training_argument(self.model):
             return self.model(x, training=training)
         return self.model(x)
@@ -378,16 +414,18 @@ class Trainer(AveragedModel):
         return loss, y_pred, grads
 
     def _update(self, grads: list[Any], loss: Any) -> None:
-        scope: Any = contextlib.nullcontext()
+        moved: dict[str, Any] = {}
         if self.controls is not None:
             share = self.controls.share()
             if self._free_rate:
                 rate = self.controls.rate(share)
                 self.controls.latest.assign(rate)
                 self.optimizer.learning_rate.assign(rate)
-            if self.recipe.optimization.cycle_momentum:
-                scope = momentum_of.moving(self.optimizer, self.controls.momentum(share))
-        with scope:
+            if self._moves["momentum"]:
+                moved["value"] = self.controls.momentum(share)
+            if self._moves["weight_decay"]:
+                moved["weight_decay"] = self.controls.weight_decay.value
+        with momentum.moving(self.optimizer, **moved):
             self.optimizer.apply_gradients(zip(grads, self.trainable_variables, strict=True))
         if self._average is not None:
             step = self.optimizer.iterations if self.controls is None else self.controls.step
@@ -414,12 +452,19 @@ class Trainer(AveragedModel):
         """Keras' iterator of the fit that runs."""
         return self._epoch_iterator
 
-    def _start_controls(self) -> None:
+    def take_over(self, recipe: Recipe) -> None:
+        """Goes on by a recipe that differs in numbers alone.
+
+        What it leaves open is the optimizer's own, or the layers'.
+
+        Args:
+            recipe: One for which the step needs no other trace.
+        """
+        self.recipe = recipe
         assert self.controls is not None
-        if self._free_rate:  # so that a change by a callback shows before the first step, too
-            self.controls.latest.assign(ops.convert_to_numpy(self.optimizer.learning_rate))
-        if self.recipe.optimization.learning_rate is None and self._free_rate:
-            self.controls.peak.assign(ops.convert_to_numpy(self.optimizer.learning_rate))
+        numbers = momentum.set_numbers(self.optimizer, recipe.optimization, self._own)
+        rate = ops.convert_to_numpy(self.optimizer.learning_rate) if self._free_rate else None
+        self.controls.take_over(recipe.optimization, rate=rate, **numbers)
 
     @property
     def distributed(self) -> bool:
