@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -53,7 +53,9 @@ class Compute(MetaLearner):
         worth, _ = variants(studio, recipe, planned)
         seconds = sum(self._seconds(planned, variant) for variant in worth)
         steps = sum(4 * STEPS * int(v.get("steps_per_execution", 1)) for v in worth)
-        return Cost(seconds + _curve_seconds(planned), steps + CURVE_STEPS * len(MULTIPLES))
+        if not any(variant.get("xla") for variant in worth):
+            seconds += CURVE_STEPS * sum(MULTIPLES) * planned.costs.step
+        return Cost(seconds, steps + CURVE_STEPS * len(MULTIPLES))
 
     def obstacle(self, studio: Studio, recipe: Recipe, planned: Planned) -> str | None:
         """As for every meta-learner; also where there is nothing that may pay."""
@@ -82,7 +84,9 @@ class Compute(MetaLearner):
                 best, chosen = {**best, **variant}, len(rows) - 1
         final = recipe.learn(self.name, compute=best)
         with studio.at(final):
-            curve = dict(_curve(studio, final.compute.batch_size))
+            # With XLA every size would be compiled anew.
+            multiples = () if final.compute.xla else MULTIPLES
+            curve = dict(_curve(studio, final.compute.batch_size, multiples))
         seconds = rows[chosen]["step_seconds"]
         saved = 1.0 - seconds / rows[0]["step_seconds"]
         told = [f"{name}: {why}" for name, why in notes.items()]
@@ -163,7 +167,7 @@ def _precision_obstacle(studio: Studio, name: str) -> str | None:
         return "needs an accelerator"
     ratio = backend.convolution_ratio(name.removeprefix("mixed_"))
     if ratio >= 1.0 - GAIN:
-        return f"a convolution takes {ratio:.1f} times as long in it here as in float32"
+        return f"a convolution is not faster in it here than in float32 ({ratio:.2f} of its time)"
     return None
 
 
@@ -204,18 +208,14 @@ class _Duel:
         return cls(min(mine), min(theirs), compile_seconds, steps, note)
 
 
-def _curve(studio: Studio, own: int) -> Iterator[tuple[int, float]]:
+def _curve(studio: Studio, own: int, multiples: Sequence[float]) -> Iterator[tuple[int, float]]:
     """Batch sizes and seconds of a step, of those that ran, in rising order."""
-    sizes = sorted({own, *(max(1, round(own * multiple)) for multiple in MULTIPLES)})
+    sizes = sorted({own, *(max(1, round(own * multiple)) for multiple in multiples)})
     for size in sizes:
         seconds = studio.step_seconds(size, CURVE_STEPS + 1)
         if seconds is None:
             return
         yield size, seconds
-
-
-def _curve_seconds(planned: Planned) -> float:
-    return CURVE_STEPS * sum(MULTIPLES) * planned.costs.step
 
 
 def _row(recipe: Recipe, seconds: float, compile_seconds: float, note: str = "") -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
 
 from etude.findings import Cost, Finding
 from etude.optim import _registry as optimizers
@@ -25,6 +28,8 @@ MOMENTUM_STEP, DECAY_STEP = 2.0, 4.0
 HIGHEST = 0.999
 
 Values = dict[str, float]
+Step = Callable[[Values, float], Values | None]
+Floats = npt.NDArray[np.float64]
 
 
 class Descent(MetaLearner):
@@ -35,7 +40,8 @@ class Descent(MetaLearner):
     along lr · wd; the weight decay across them. Each trial is a short, annealed schedule from the
     same weights in the same order of samples. A step along an axis is kept only where the
     validation loss is lower beyond 2.8 standard errors of the paired difference, and gone on
-    with; it ends where no axis improves or the time for it is over.
+    with; it ends where no axis improves or the time for it is over. What it comes to must be
+    better again with another order of samples.
     """
 
     name: ClassVar[str] = "descent"
@@ -60,7 +66,7 @@ class Descent(MetaLearner):
         """As many trials as there are axes to step along both ways, or as the time lets."""
         count, steps = self._plan(studio, recipe, planned)
         each = steps * planned.costs.step + scoring_seconds(studio, planned, SAMPLES)
-        return Cost(count * each, count * steps)
+        return Cost((count + 2) * each, (count + 2) * steps)
 
     def obstacle(self, studio: Studio, recipe: Recipe, planned: Planned) -> str | None:
         """As for every meta-learner; also where nothing can be moved."""
@@ -77,55 +83,33 @@ class Descent(MetaLearner):
         clock = studio.budget.clock
         start = clock()
         count, steps = self._plan(studio, recipe, planned)
-        best = values(studio, recipe)
-        trials: list[dict[str, Any]] = []
         spent = 0
 
-        def score(tried: Values) -> Any:
+        def score(tried: Values, order: int = 0) -> Floats:
             nonlocal spent
             with studio.at(recipe.learn(self.name, optimization=tried)):
-                trial = studio.trial(steps, score_samples=SAMPLES)
+                trial = studio.trial(steps, score_samples=SAMPLES, order=order)
             spent += len(trial.losses)
             return trial.scores
 
-        scores = score(best)
-        each = clock() - start
-        if planned.timed:  # the first trial says what one takes
-            count = min(count, int(self.allowance(planned) / max(each, 1e-9)))
-        trials.append(_trial(best, "start", scores, None, True))
-        for axis, step in axes(studio, recipe):
-            for direction in (1.0, -1.0):
-                while len(trials) < count:
-                    tried = step(best, direction)
-                    if tried is None:
-                        break
-                    found = score(tried)
-                    difference = pairs.difference(found, scores)
-                    trials.append(_trial(tried, axis, found, difference.error, difference.better))
-                    if not difference.better:
-                        break
-                    best, scores = tried, found
-                else:
-                    break
-                if len(trials) > 1 and trials[-1]["axis"] == axis and trials[-1]["kept"]:
-                    break  # the way back was come from
-        moved = best != values(studio, recipe)
-        gained = trials[0]["score"] - float(scores.mean())
-        kept = sum(trial["kept"] for trial in trials) - 1
-        why = (
-            f"{kept} of {len(trials) - 1} steps along momentum, weight decay and statistics lower "
-            f"the validation loss of a short schedule beyond {pairs.BOUND:g} standard errors, by "
-            f"{gained:.3f} together."
-            if moved
-            else f"None of {len(trials) - 1} steps along momentum, weight decay and statistics is "
-            f"better beyond {pairs.BOUND:g} standard errors."
-        )
+        def enough(done: int) -> bool:
+            late = False
+            if planned.timed:  # what has run says how many more can, and a second heat
+                each = (clock() - start) / done
+                late = (done + 3) * each > self.allowance(planned)
+            return done >= count or late
+
+        there = values(studio, recipe)
+        best, trials = descend(there, axes(studio, recipe), score, enough)
+        heat = None
+        if best != there:
+            heat = pairs.difference(score(best, 1), score(there, 1)).mean
         return self.finding(
             studio,
             recipe,
-            changes=best if moved else {},
-            why=why,
-            evidence={"trials": trials, "steps": steps},
+            changes=best if heat is not None and heat < 0.0 else {},
+            why=_why(trials, heat),
+            evidence={"trials": trials, "steps": steps, "second_heat": heat},
             cost=Cost(clock() - start, spent),
         )
 
@@ -133,11 +117,48 @@ class Descent(MetaLearner):
         """How many trials, of how many steps."""
         most = 1 + 2 * len(axes(studio, recipe))
         for count in range(most, LEAST_TRIALS - 1, -1):
-            each = self.allowance(planned) / count - scoring_seconds(studio, planned, SAMPLES)
+            each = self.allowance(planned) / (count + 2) - scoring_seconds(studio, planned, SAMPLES)
             steps = int(each / planned.costs.step)
             if steps >= LEAST_STEPS:
                 return count, min(MOST_STEPS, steps)
         return LEAST_TRIALS, LEAST_STEPS
+
+
+def descend(
+    start: Values,
+    axes: Sequence[tuple[str, Step]],
+    score: Callable[[Values], Floats],
+    enough: Callable[[int], bool],
+) -> tuple[Values, list[dict[str, Any]]]:
+    """Coordinate descent on paired scores.
+
+    Args:
+        start: Where it begins.
+        axes: Names, and steps along them.
+        score: Losses of the same batches at some values, `(batches,)`.
+        enough: Says from the number of trials done whether there may be no more.
+
+    Returns:
+        The best values, and all trials in order.
+    """
+    best, scores = start, score(start)
+    trials = [_trial(best, "start", scores, None, True)]
+    for axis, step in axes:
+        for direction in (1.0, -1.0):
+            advanced = False
+            while not enough(len(trials)):
+                tried = step(best, direction)
+                if tried is None:
+                    break
+                found = score(tried)
+                difference = pairs.difference(found, scores)
+                trials.append(_trial(tried, axis, found, difference.error, difference.better))
+                if not difference.better:
+                    break
+                best, scores, advanced = tried, found, True
+            if advanced:  # the other way is where it came from
+                break
+    return best, trials
 
 
 def values(studio: Studio, recipe: Recipe) -> Values:
@@ -154,9 +175,7 @@ def values(studio: Studio, recipe: Recipe) -> Values:
     return found
 
 
-def axes(
-    studio: Studio, recipe: Recipe
-) -> list[tuple[str, Callable[[Values, float], Values | None]]]:
+def axes(studio: Studio, recipe: Recipe) -> list[tuple[str, Step]]:
     """The axes that what is given leaves free, each with the step along it.
 
     A step takes values and a direction, 1 or -1, and gives the values one further, or `None`
@@ -189,7 +208,7 @@ def axes(
         momentum = 1.0 - (1.0 - now["batch_norm_momentum"]) * MOMENTUM_STEP ** (2 * -direction)
         return {**now, "batch_norm_momentum": momentum} if 0.0 < momentum < HIGHEST else None
 
-    found: list[tuple[str, Callable[[Values, float], Values | None]]] = []
+    found: list[tuple[str, Step]] = []
     if free("batch_norm_momentum"):
         found.append(("batch_norm_momentum", along_statistics))
     if free("momentum", "learning_rate"):
@@ -210,7 +229,7 @@ def _same_decay(now: Values, tried: Values, rate: float) -> Values:
 
 
 def _trial(
-    tried: Mapping[str, float], axis: str, scores: Any, error: float | None, kept: bool
+    tried: Mapping[str, float], axis: str, scores: Floats, error: float | None, kept: bool
 ) -> dict[str, Any]:
     return {
         "values": dict(tried),
@@ -219,3 +238,17 @@ def _trial(
         "error": error,
         "kept": kept,
     }
+
+
+def _why(trials: Sequence[Mapping[str, Any]], heat: float | None) -> str:
+    kept = sum(bool(trial["kept"]) for trial in trials) - 1
+    told = f"of {len(trials) - 1} steps along momentum, weight decay and statistics"
+    if heat is None:
+        return f"None {told} is better beyond {pairs.BOUND:g} standard errors."
+    if heat >= 0.0:
+        return f"What {kept} {told} led to is not better again with another order of samples."
+    gained = trials[0]["score"] - min(trial["score"] for trial in trials if trial["kept"])
+    return (
+        f"{kept} {told} lower the validation loss of a short schedule beyond {pairs.BOUND:g} "
+        f"standard errors, by {gained:.3f} together."
+    )

@@ -56,6 +56,8 @@ class LearningRate(MetaLearner):
         """One test and one run that confirms it; more are needed seldom, and stay within."""
         multiple = recipe.compute.steps_per_execution
         tested, confirmed = self._lengths(planned)
+        if _carried(studio, recipe, planned) is not None:
+            tested = 0
         total = sum(math.ceil(n / multiple) * multiple for n in (tested, confirmed))
         return Cost(total * planned.costs.step, total)
 

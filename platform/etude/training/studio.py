@@ -120,7 +120,7 @@ class Studio:
         self.evaluation_batch = 0
         self.trainer: Trainer
         self._trainers: dict[str, Trainer] = {}
-        self._streams: dict[int, Any] = {}
+        self._streams: dict[tuple[int, int], Any] = {}
         self._held = memory.held()
         self._largest = 0  # batch that ran
         self._step_seconds: dict[tuple[str, int], float] = {}
@@ -206,6 +206,8 @@ class Studio:
                 with isolated(self.trainer):
                     self._fit(2)
                     self._evaluate(1)
+                compute = self.recipe.compute
+                self._largest = max(self._largest, compute.batch_size // compute.accumulate)
                 return self.budget.clock() - start
             except OUT_OF_MEMORY as error:
                 self.halve_micro_batch(error)
@@ -324,6 +326,7 @@ class Studio:
         rate: float | None = None,
         stop: Callable[[Sequence[float]], bool] | None = None,
         score_samples: int = 0,
+        order: int = 0,
     ) -> Trial:
         """Trains for `steps` steps and puts everything back.
 
@@ -333,6 +336,7 @@ class Studio:
             rate: Peak of the recipe's schedule, annealed over `steps`.
             stop: Ends the trial when it says so of the losses so far.
             score_samples: Validation samples on which the trained weights are scored, about.
+            order: Which order of samples: 0 for that of the run, others for others.
 
         Returns:
             Losses, scores and seconds.
@@ -351,7 +355,7 @@ class Studio:
                 controls.ramp_high.assign(ramp[1])
             if rate is not None:
                 controls.peak.assign(rate)
-            self._fit(steps, callbacks=[_Reader(self.trainer, stop, self.on_step)])
+            self._fit(steps, [_Reader(self.trainer, stop, self.on_step)], order=order)
             losses = controls.recorded(0, int(host(controls.step)))
             if score_samples:
                 scores = self._scores(score_samples)
@@ -385,14 +389,20 @@ class Studio:
 
     # -- Keras -----------------------------------------------------------------------------
 
-    def _fit(self, steps: int, callbacks: Sequence[Any] = (), batch: int | None = None) -> None:
+    def _fit(
+        self,
+        steps: int,
+        callbacks: Sequence[Any] = (),
+        batch: int | None = None,
+        order: int = 0,
+    ) -> None:
         multiple = self.recipe.compute.steps_per_execution
-        size = batch or self.recipe.compute.batch_size
-        if size not in self._streams:
+        key = (batch or self.recipe.compute.batch_size, order)
+        if key not in self._streams:
             # Made once: TensorFlow never gives back what it traces for a pipeline.
-            self._streams[size] = self.train.shuffled(size, seed=self.seed)
+            self._streams[key] = self.train.shuffled(key[0], seed=self.seed + order)
         self.trainer.fit(
-            self._streams[size],
+            self._streams[key],
             steps_per_epoch=math.ceil(steps / multiple) * multiple,
             epochs=1,
             verbose=0,
