@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from etude.findings import Cost, Finding
 from etude.optim import _registry as optimizers
+from etude.training import noise_scale
 from etude.training.gradient_meter import WINDOW
-from etude_metalearners import noise_scale
 from etude_metalearners._base import MetaLearner, Planned
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -126,6 +127,21 @@ def _adjust(optimizer: Any, settings: Optimization) -> Any:
     if settings.weight_decay is not None:
         inner.weight_decay = settings.weight_decay
     return optimizer
+
+
+def decays(settings: Optimization, compiled: Any | None = None) -> bool:
+    """Whether the optimizer of a recipe has weight decay: then its strength may be moved.
+
+    Args:
+        settings: The recipe's `optimization` group.
+        compiled: The optimizer that the user's model was compiled with.
+    """
+    if settings.weight_decay is not None:
+        return True
+    if settings.optimizer == COMPILED:
+        return getattr(unwrapped(compiled), "weight_decay", None) is not None
+    parameters = inspect.signature(OPTIMIZERS[settings.optimizer].factory).parameters
+    return parameters["weight_decay"].default is not None
 
 
 def unwrapped(optimizer: Any) -> Any:

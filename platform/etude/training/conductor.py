@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from etude.optim._registry import has_free_rate
-from etude.training import _keras_compat, snapshot
+from etude.training import _keras_compat, noise_scale, snapshot
 from etude.training.early_stopping import CRITERIA
 from etude.training.progress import FINISHED, STOPPED_BY_CALLBACK, STOPPED_EARLY
 from etude.training.values import host
@@ -60,6 +60,7 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         super().__init__()
         self.run = run
         self.execution = 0
+        self.first_window = 0
         hooks = ("on_train_batch_begin", "on_train_batch_end")
         # Only then is it worth to read the rate before every step, which waits for the device.
         self.rate_may_change = any(
@@ -86,6 +87,8 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         _keras_compat.set_epoch_length(trainer.epoch_iterator, progress.target - progress.step)
         if progress.is_last or (progress.segment + 1) % progress.schedule.evaluate_every == 0:
             run.evaluate_at(epoch + 1)
+        if trainer.meter is not None:
+            self.first_window = trainer.meter.done
         self._follow_rate()
         self._mark_point()
 
@@ -135,6 +138,7 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
             {
                 "epoch": progress.step / progress.schedule.steps_per_epoch,
                 "learning_rate": float(host(rate)),
+                **self._noise_scale(),
                 **values,
             }
         )
@@ -153,6 +157,15 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         if progress.reason:
             self.model.stop_training = True
             run.store_point()
+
+    def _noise_scale(self) -> dict[str, float]:
+        """The gradient noise scale of the segment, NaN where its windows do not tell it."""
+        meter = self.run.studio.trainer.meter
+        if meter is None:
+            return {}
+        small, large = meter.norms(self.first_window)
+        found = noise_scale.measured(small, large, self.run.studio.recipe.compute.batch_size)
+        return {"noise_scale": math.nan if found is None else found}
 
     def _judge(self, values: Mapping[str, float]) -> bool:
         """Keeps the best weights; says whether to stop early."""

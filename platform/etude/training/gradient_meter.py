@@ -20,7 +20,7 @@ WINDOW = 8
 """Steps in a window."""
 
 CAPACITY = 128
-"""Windows that are kept, the latest."""
+"""Windows that are kept, the latest, with the one that is not full yet."""
 
 
 class GradientMeter:
@@ -75,13 +75,14 @@ class GradientMeter:
         return int(host(self.windows))
 
     def norms(self, first: int = 0) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """What the windows from `first` on say, of the latest `CAPACITY`.
+        """What the windows from `first` on say, of those that are kept.
 
         Returns:
             The mean squared norm of a window's gradients and the squared norm of their mean, each
             `(windows,)` float64; windows with a norm that is not finite are left out.
         """
-        kept = np.arange(max(first, self.done - CAPACITY), self.done) % CAPACITY
+        # The oldest gives its place to the window that is not full yet.
+        kept = np.arange(max(first, self.done - CAPACITY + 1), self.done) % CAPACITY
         small = host(self.small)[kept].astype(np.float64) / WINDOW
         large = host(self.large)[kept].astype(np.float64) / WINDOW**2
         finite = np.isfinite(small) & np.isfinite(large)

@@ -128,12 +128,21 @@ class Studio:
 
     # -- The Trainer ---------------------------------------------------------------------
 
+    def _key(self, recipe: Recipe) -> str:
+        """What a Trainer is compiled for: all of a recipe that is no variable of its step."""
+        settings = recipe.optimization
+        values = {path: value for path, value in recipe.values().items() if path not in FREE}
+        # Without them Keras makes no slots, and no decay.
+        values["momentum"] = settings.momentum == 0.0
+        values["decays"] = optimizers.decays(settings, self.problem.compiled_optimizer)
+        return repr(values)
+
     def build(self, recipe: Recipe) -> None:
         """Makes and compiles the Trainer for a recipe, or takes the one that there is."""
         self.recipe = recipe
         micro_batch = math.ceil(recipe.compute.batch_size / recipe.compute.accumulate)
         self.evaluation_batch = micro_batch * EVALUATION_FACTOR
-        key = _traced(recipe)
+        key = self._key(recipe)
         made = self._trainers.get(key)
         if made is None:
             made = self._trainers[key] = self._made(recipe)
@@ -190,7 +199,7 @@ class Studio:
 
     def forget_others(self) -> None:
         """Gives up the Trainers that trials were run with, all but the present one."""
-        self._trainers = {_traced(self.recipe): self.trainer}
+        self._trainers = {self._key(self.recipe): self.trainer}
 
     def warm(self) -> float:
         """Traces the step and an evaluation, leaving no trace on the model.
@@ -291,7 +300,7 @@ class Studio:
             The seconds, or `None` where that batch is too large: for the device, or maybe for the
             host, where trying could get the process killed.
         """
-        key = (_traced(self.recipe), batch)
+        key = (self._key(self.recipe), batch)
         if batch == self.recipe.compute.batch_size and self.costs is not None:
             return self.costs.step
         if key not in self._step_seconds:
@@ -396,6 +405,8 @@ class Studio:
         batch: int | None = None,
         order: int = 0,
     ) -> None:
+        if steps < 1:  # Keras would go on for ever
+            return
         multiple = self.recipe.compute.steps_per_execution
         key = (batch or self.recipe.compute.batch_size, order)
         if key not in self._streams:
@@ -512,12 +523,3 @@ class _Scores(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         """The mean loss of every execution."""
         done = np.asarray(self.batches, np.float64)
         return np.diff(np.asarray(self.means) * done, prepend=0.0) / np.diff(done, prepend=0.0)
-
-
-def _traced(recipe: Recipe) -> str:
-    """What a Trainer is compiled for: all of a recipe that is no variable of the step."""
-    settings = recipe.optimization
-    values = {path: value for path, value in recipe.values().items() if path not in FREE}
-    # Without them Keras makes no slots, and no decay.
-    values["momentum"], values["decays"] = settings.momentum == 0, settings.weight_decay is None
-    return repr(values)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy import stats  # type: ignore[import-untyped, unused-ignore]
 
 from etude.errors import EtudeError
+from etude.training.gradient_meter import WINDOW
 
 Floats = npt.NDArray[np.float64]
 
@@ -107,6 +108,21 @@ def estimate(
     covariance = np.cov(traces, gradients, ddof=1) / count
     low, high = _fieller(s, g, covariance, float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)))
     return NoiseScale(s / g if g > 0 else None, low, high, g, s, count)
+
+
+def measured(
+    small: Sequence[float] | Floats, large: Sequence[float] | Floats, batch: int
+) -> float | None:
+    """The noise scale from the windows of a `GradientMeter`; `None` where they do not tell it.
+
+    Args:
+        small: Mean squared norm of each window's gradients, `(windows,)`.
+        large: Squared norm of their mean, `(windows,)`.
+        batch: Samples in a step's batch.
+    """
+    if len(small) < 3:
+        return None
+    return estimate(small, large, batch, WINDOW).value
 
 
 def relative_time(noise: float, batch: float, seconds: float) -> float:
