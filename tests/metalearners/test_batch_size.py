@@ -15,12 +15,14 @@ from etude._fit import starting_recipe
 from etude.budget import Budget, CostModel
 from etude.problem import Problem
 from etude.recipe import Recipe
+from etude.training import noise_scale
+from etude.training.gradient_meter import WINDOW
 from etude.training.studio import Studio
-from etude_metalearners import BatchSize, batch_size, noise_scale
+from etude_metalearners import BatchSize, batch_size
 from etude_metalearners._base import Planned
 
 LEARNER = BatchSize()
-LONG = Planned(10_000, allowance=1_000.0, timed=True)
+LONG = Planned(1_000_000, 1_000.0, CostModel(step=0.001), timed=True)
 CLASSES = 3
 
 
@@ -62,12 +64,12 @@ def true_noise_scale(model: keras.Model, x: np.ndarray[Any, Any], y: np.ndarray[
 
 
 def test_the_estimate_is_the_closed_form() -> None:
+    """At rate 0 the weights stay where the truth is computed."""
     model = linear()
     studio = open_studio(model)
-    with studio.warmed_up(batch_size.WARM, batch_size.SMALL) as probe:
-        truth = true_noise_scale(model, *points())
-        small, large = probe.norms(batch_size.PARTS, 60)
-    found = noise_scale.estimate(small, large, batch_size.SMALL, batch_size.PARTS)
+    truth = true_noise_scale(model, *points())
+    small, large = studio.gradient_norms(0, 60, batch_size.SMALL)
+    found = noise_scale.estimate(small, large, batch_size.SMALL, WINDOW)
     assert found.value is not None
     assert found.low < truth < found.high
     assert found.high < 2.0 * found.low  # tight enough to tell a wrong factor of two
@@ -77,12 +79,15 @@ def test_the_finding_has_its_evidence_and_only_sizes_that_ran() -> None:
     studio = open_studio()
     finding = LEARNER.learn(studio, studio.recipe, LONG)
     evidence = finding.evidence
-    assert evidence["batch_sizes"] == [16, 20, 32, 64]  # 2,000 / 100, and an epoch of 20 steps
-    assert len(evidence["step_seconds"]) == len(evidence["relative_time"]) == 4
-    own = evidence["batch_sizes"].index(studio.recipe.compute.batch_size)
+    assert evidence["own"] == 20 and 20 in evidence["batch_sizes"]  # 2,000 / 100
+    assert set(evidence["batch_sizes"]) <= {16, 20, 32, 64}  # an epoch has 20 steps at least
+    assert len(evidence["step_seconds"]) == len(evidence["batch_sizes"])
+    own = evidence["batch_sizes"].index(20)
     assert evidence["relative_time"][own] == 1.0
-    assert finding.changes.get("batch_size", 20) in evidence["batch_sizes"]
-    assert finding.true.seconds > 0 and finding.predicted.seconds > 0
+    assert finding.changes.get("batch_size", 20) == evidence["chosen"]
+    assert evidence["chosen"] in evidence["batch_sizes"]
+    assert finding.true.seconds > 0
+    assert LEARNER.cost(studio, studio.recipe, LONG).seconds > 0
     assert "noise" in finding.why
 
 
@@ -93,27 +98,50 @@ def test_the_finding_has_its_evidence_and_only_sizes_that_ran() -> None:
         (400.0, {16: 11.6, 64: 16.4, 128: 22.8, 256: 35.6}, 256),
         (100.0, {16: 11.6, 64: 16.4, 128: 22.8, 256: 35.6}, 64),
         (2.0, {16: 11.6, 64: 16.4, 128: 22.8, 256: 35.6}, 16),
-        (None, {16: 11.6, 64: 16.4, 128: 22.8, 256: 35.6}, 256),
+        (math.inf, {16: 11.6, 64: 16.4, 128: 22.8, 256: 35.6}, 256),
         # 128 is the fastest by 2 % only.
         (300.0, {64: 1.0, 128: 1.666}, 64),
-        # The size that there is did not run: nothing to compare with.
-        (400.0, {16: 11.6, 128: 22.8}, 64),
     ],
 )
 def test_the_fastest_size_is_chosen_where_it_gains_enough(
-    noise: float | None, seconds: dict[int, float], expected: int
+    noise: float, seconds: dict[int, float], expected: int
 ) -> None:
-    found = noise_scale.NoiseScale(noise, 1.0, math.inf, 1.0, 1.0, 12)
-    choice = batch_size._choose(found, 64, seconds, seconds.get(64, 1.0))
-    assert choice.batch == expected
+    assert batch_size.chosen(noise, 64, seconds).batch == expected
 
 
-def test_the_update_counts_at_every_size() -> None:
-    """A step of 1 s with a gradient of 0.1 s: nothing is gained by smaller batches."""
-    found = noise_scale.NoiseScale(100.0, 50.0, 200.0, 1.0, 1.0, 12)
-    choice = batch_size._choose(found, 64, {32: 0.05, 64: 0.1, 128: 0.2}, 1.0)
-    np.testing.assert_allclose(choice.seconds, [0.95, 1.0, 1.1])
-    assert choice.batch == 128
+@pytest.mark.parametrize("noise", [10.0, 100.0, 1000.0, 10_000.0])
+@pytest.mark.parametrize("own", [16, 48, 128, 1024])
+def test_climbing_finds_what_trying_all_sizes_finds(noise: float, own: int) -> None:
+    """Step times a + c · N, of which the predicted time has a single minimum."""
+    studio = open_studio(count=40_000)
+    asked: list[int] = []
+
+    def seconds(size: int, steps: int = 3) -> float:
+        asked.append(size)
+        return 0.05 + 0.001 * size
+
+    studio.costs = CostModel(step=seconds(own))
+    studio.step_seconds = seconds  # type: ignore[method-assign]
+    asked.clear()
+    found = batch_size.climbed(studio, own, noise, math.inf)
+    sizes = sorted({own, *(2**power for power in range(4, 11))})
+    every = {size: 0.05 + 0.001 * size for size in sizes}
+    assert list(found) == sorted(found)
+    assert batch_size.chosen(noise, own, found).batch == batch_size.chosen(noise, own, every).batch
+    assert set(found) == {own, *asked}
+    assert len(batch_size.climbed(studio, own, noise, -math.inf)) == 1  # no time for any
+
+
+def test_a_size_too_large_ends_the_climb_there() -> None:
+    studio = open_studio(count=40_000)
+    studio.costs = CostModel(step=1.0)
+    studio.step_seconds = lambda size, steps=3: None if size > 64 else 1.0  # type: ignore[method-assign]
+    assert max(batch_size.climbed(studio, 32, math.inf, math.inf)) == 64
+
+
+@pytest.mark.parametrize(("own", "expected"), [(1, [1, 2]), (16, [8, 32]), (20, [16, 32])])
+def test_neighbours_are_powers_of_two(own: int, expected: list[int]) -> None:
+    assert batch_size.neighbours(own) == expected
 
 
 def test_where_there_is_nothing_to_learn_it_says_why() -> None:
@@ -126,6 +154,7 @@ def test_where_there_is_nothing_to_learn_it_says_why() -> None:
     assert why() == ""
     assert "ends by epochs" in why(planned=dataclasses.replace(LONG, timed=False))
     assert "s are left for it" in why(planned=dataclasses.replace(LONG, allowance=0.1))
+    assert "worth about 20%" in why(planned=dataclasses.replace(LONG, steps=10))
     assert "fixed by you" in why(recipe.give(compute={"batch_size": 64}))
     assert "belongs to the batch" in why(recipe.give(optimization={"learning_rate": 0.1}))
     assert "in parts already" in why(recipe.learn("x", compute={"accumulate": 2}))
@@ -133,7 +162,7 @@ def test_where_there_is_nothing_to_learn_it_says_why() -> None:
 
 
 class FakeClock:
-    """Steps cost what the patched measurement says; nothing else takes time."""
+    """Nothing takes time."""
 
     def __call__(self) -> float:
         return 0.0
@@ -148,25 +177,31 @@ def test_a_tuning_goes_on_with_the_batch_that_was_found(monkeypatch: pytest.Monk
         return self.costs
 
     monkeypatch.setattr(Studio, "measure", measure)
-    model = linear()
-    before = model.get_weights()
-    tuning = etude.tune(
-        model, points(), points(100, 1), time_budget=3000.0, clock=FakeClock(), verbose=0
-    )
-    assert [finding.learner for finding in tuning.findings] == ["batch_size", "learning_rate"]
+    monkeypatch.setattr(Studio, "step_seconds", lambda self, size, steps=3: 0.1)
+
+    def tune(**options: Any) -> tuple[Any, dict[str, Any]]:
+        model = linear()
+        before = model.get_weights()
+        tuning = etude.tune(
+            model,
+            points(),
+            points(100, 1),
+            time_budget=1500.0,
+            clock=FakeClock(),
+            verbose=0,
+            **options,
+        )
+        for one, other in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+        return tuning, {finding.learner: finding for finding in tuning.findings}
+
+    tuning, found = tune(keep=["optimizer", "precision", "xla"])
     assert tuning.recipe.compute.batch_size == 64
     assert str(tuning.recipe.mark("compute.batch_size")) == "learned by batch_size"
-    assert "learning_rate" in tuning.findings[1].changes
-    assert [row["part"] for row in tuning.costs][-3:] == [
-        "study: batch size",
-        "measuring again",
-        "study: learning rate",
-    ]
-    for one, other in zip(before, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
-    kept = etude.tune(
-        linear(), points(), points(100, 1), time_budget=3000.0, clock=FakeClock(), verbose=0,
-        keep="batch_size",
-    )  # fmt: skip
-    assert kept.recipe.compute.batch_size == 20
-    assert kept.findings[0].changes == {}
+    assert "learning_rate" in found["learning_rate"].changes
+    parts = [row["part"] for row in tuning.costs]
+    place = parts.index("study: batch size")
+    assert parts[place + 1 : place + 3] == ["measuring again", "study: learning rate"]
+    kept, found = tune(keep=["optimizer", "precision", "xla", "batch_size"])
+    assert kept.recipe.compute.batch_size == 32
+    assert found["batch_size"].changes == {}

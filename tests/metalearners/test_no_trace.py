@@ -25,7 +25,8 @@ from etude_metalearners._base import Planned
 
 from ..training import helpers
 
-PLANNED = Planned(10_000, allowance=1_000.0, timed=True)  # long enough for every study
+# Long enough for every study, however slow the machine.
+PLANNED = Planned(100_000, 10_000.0, CostModel(step=0.1, evaluation=0.1), timed=True)
 Study = Callable[[Studio, Recipe], Any]
 
 
@@ -48,7 +49,7 @@ def open_studio() -> tuple[Studio, Recipe]:
         ),
     )
     studio = Studio(problem, recipe, budget=Budget(None), seed=5)
-    studio.costs = CostModel(step=1.0)
+    studio.costs = PLANNED.costs
     studio.trainer.controls.total.assign(100.0)
     train(studio, 3)
     return studio, recipe

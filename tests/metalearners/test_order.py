@@ -47,4 +47,11 @@ def test_no_finding_makes_an_earlier_one_stale() -> None:
     assert {learner.name for learner in order} == set(META_LEARNERS)
     for position, later in enumerate(order):
         assert not any(feeds(later, earlier) for earlier in order[:position])
-    assert [learner.name for learner in order] == ["batch_size", "learning_rate"]
+    assert [learner.name for learner in order] == [
+        "compute",
+        "optimizer",
+        "batch_size",
+        "learning_rate",
+        "descent",
+        "length",
+    ]

@@ -24,16 +24,14 @@ def layers_of(model: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def moving(layers: Sequence[Any], value: Any) -> Iterator[None]:
-    """Within the context the layers' momentum is the scalar tensor `value`, unless it is NaN.
+    """Within the context the layers' momentum is the scalar tensor `value`, unless that is negative.
 
     Args:
         layers: From `layers_of`.
-        value: A float32 scalar; NaN leaves each layer its own.
+        value: A float32 scalar; a negative one leaves each layer its own.
     """
     with contextlib.ExitStack() as stack:
         for layer in layers:
             own = ops.convert_to_tensor(layer.momentum, "float32")
-            stack.enter_context(
-                replaced(layer, "momentum", ops.where(ops.isnan(value), own, value))
-            )
+            stack.enter_context(replaced(layer, "momentum", ops.where(value < 0.0, own, value)))
         yield

@@ -6,7 +6,6 @@ retraces the step.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
@@ -29,7 +28,7 @@ class Controls:
         total, warmup, fraction: Length of the run, of the warm-up in steps, and as a share.
         peak: The schedule's highest rate.
         fixed_momentum, weight_decay: The optimizer's, where it has them.
-        batch_norm_momentum: Of the statistics; NaN leaves each layer its own.
+        batch_norm_momentum: Of the statistics; a negative one leaves each layer its own.
         ramp_low, ramp_high, ramping: The range test's ends, and whether it is on (0 or 1).
         latest: The rate of the latest step, 0 before the first.
         losses: The latest losses, `(CAPACITY,)`, the loss of step s at `s % CAPACITY`.
@@ -47,7 +46,7 @@ class Controls:
         self.momentum_high = _variable(settings.momentum_high, "float32", "momentum_high")
         self.fixed_momentum = _variable(settings.momentum or 0.0, "float32", "momentum")
         self.weight_decay = _variable(settings.weight_decay or 0.0, "float32", "weight_decay")
-        self.batch_norm_momentum = _variable(math.nan, "float32", "batch_norm_momentum")
+        self.batch_norm_momentum = _variable(-1.0, "float32", "batch_norm_momentum")
         self.ramp_low = _variable(1e-6, "float32", "ramp_low")
         self.ramp_high = _variable(1.0, "float32", "ramp_high")
         self.ramping = _variable(0.0, "float32", "ramping")
@@ -82,7 +81,7 @@ class Controls:
         self.fixed_momentum.assign(momentum or 0.0)
         self.weight_decay.assign(weight_decay or 0.0)
         kept = settings.batch_norm_momentum
-        self.batch_norm_momentum.assign(math.nan if kept is None else kept)
+        self.batch_norm_momentum.assign(-1.0 if kept is None else kept)
 
     @property
     def variables(self) -> list[Any]:

@@ -304,7 +304,8 @@ class Studio:
         if batch == self.recipe.compute.batch_size and self.costs is not None:
             return self.costs.step
         if key not in self._step_seconds:
-            if batch > self._largest and not memory.fits(self._held, batch / self._largest):
+            largest = self._largest or self.recipe.compute.batch_size
+            if batch > largest and not memory.fits(self._held, batch / largest):
                 return None
             try:
                 with isolated(self.trainer):
