@@ -16,7 +16,8 @@ from rich.console import Console
 from etude.errors import RunError
 from etude.findings import Cost, Finding
 from etude.recipe import Recipe
-from etude.report import Plan, Report, Tuning, tables, text
+from etude.report import Plan, Report, Tuning, text
+from etude.report.rows import LABELS
 
 FINDING = Finding(
     learner="learning_rate",
@@ -287,7 +288,7 @@ def test_names_that_look_like_markup_are_printed_as_they_are() -> None:
 
 
 def test_labels_cover_the_prefixes() -> None:
-    assert list(tables.LABELS) == ["", "val_", "test_"]
+    assert list(LABELS) == ["", "val_", "test_"]
 
 
 def test_evidence_of_several_trials_is_drawn_trial_by_trial() -> None:

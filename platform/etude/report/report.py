@@ -16,7 +16,7 @@ from etude import storage
 from etude.errors import RunError
 from etude.findings import Finding
 from etude.recipe import Recipe
-from etude.report import tables, text
+from etude.report import rows, tables, text
 
 if TYPE_CHECKING:
     import keras
@@ -158,19 +158,10 @@ class Report:
         return dataclasses.replace(report, model=_load_model(folder)) if with_model else report
 
     def _headline(self) -> str:
-        budget = self.budget
-        used = text.duration(budget["seconds"]) if budget.get("seconds") is not None else ""
-        if used and budget.get("time_budget") is not None:
-            used += f" of {text.duration(budget['time_budget'])}"
-        figures = [
-            f"in {used}" if used else "",
-            f"{text.number(budget['epochs_done'])} epochs" if budget.get("epochs_done") else "",
-            f"{text.number(budget['steps'])} steps" if budget.get("steps") else "",
-        ]
-        state = "[bold green]Finished[/]" if self.finished else "[bold yellow]Not finished[/]"
-        line = state + (f": {escape(self.reason.rstrip('.'))}." if self.reason else ".")
-        rest = ", ".join(figure for figure in figures if figure)
-        return f"{line}\n{rest[:1].upper()}{rest[1:]}." if rest else line
+        state, reason, used = rows.headline(self.finished, self.reason, self.budget)
+        colour = "green" if self.finished else "yellow"
+        line = f"[bold {colour}]{state}[/]" + (f": {escape(reason)}." if reason else ".")
+        return f"{line}\n{used}" if used else line
 
     def _footer(self) -> Any:
         facts: dict[str, Any] = {}
