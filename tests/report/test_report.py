@@ -192,7 +192,8 @@ def test_every_field_is_stored_but_the_live_objects() -> None:
 
 def test_files(tmp_path: Path) -> None:
     assert a_report(model=FakeModel()).save(tmp_path / "new") == tmp_path / "new"
-    assert sorted(os.listdir(tmp_path / "new")) == ["model.keras", "recipe.yaml", "report.json"]
+    names = ["figures", "model.keras", "recipe.yaml", "report.html", "report.json"]
+    assert sorted(os.listdir(tmp_path / "new")) == names
     assert (tmp_path / "new/model.keras").read_bytes() == b"whole model"
     assert Recipe.load(tmp_path / "new/recipe.yaml") == RECIPE
 
@@ -218,7 +219,8 @@ def test_a_model_with_functions_unknown_to_keras_says_how_to_load_it(tmp_path: P
 def test_a_model_that_keras_cannot_serialize_is_stored_as_weights_and_said(tmp_path: Path) -> None:
     a_report(model=FakeModel()).save(tmp_path)
     a_report(model=FakeModel(serializable=False)).save(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["model.weights.h5", "recipe.yaml", "report.json"]
+    names = ["figures", "model.weights.h5", "recipe.yaml", "report.html", "report.json"]
+    assert sorted(os.listdir(tmp_path)) == names
     assert (
         Report.load(tmp_path)
         .events[-1]
@@ -251,7 +253,7 @@ def test_tuning(tmp_path: Path) -> None:
     page = printed(tuning)
     assert "learned: learning rate" in page and "Étude · tuning" in page
     tuning.save(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["recipe.yaml", "tuning.json"]
+    assert sorted(os.listdir(tmp_path)) == ["figures", "recipe.yaml", "tuning.html", "tuning.json"]
     again = Tuning.load(tmp_path)
     assert again.to_dict() == tuning.to_dict()
     assert again.recipe == RECIPE

@@ -201,6 +201,18 @@ def _ratio(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{true / predicted:.2f}" if predicted and true is not None else text.MISSING
 
 
+def origin(seed: int | None, versions: Mapping[str, str], run_dir: str | None) -> dict[str, str]:
+    """What it takes to repeat a run."""
+    found = {}
+    if seed is not None:
+        found["seed"] = str(seed)
+    if versions:
+        found["versions"] = text.value(dict(versions))
+    if run_dir is not None:
+        found["stored in"] = str(run_dir)
+    return found
+
+
 def figure(number: float | None) -> str:
     """A figure of the outcome: four decimals, or three digits where those say little."""
     if number is None:
