@@ -249,6 +249,14 @@ def test_the_race_shows_a_curve_and_a_score_for_each() -> None:
     assert title(losses.figure) == "lamb has the best score of 4 optimizers"
 
 
+def test_a_run_that_diverges_does_not_press_the_others_flat() -> None:
+    race = [dict(row) for row in evidence.optimizer().evidence["race"]]
+    race[1]["losses"] = [20.0 * 1.3**i for i in range(40)]
+    losses, _ = figures.draw(with_evidence(evidence.optimizer(), race=race)).axes
+    others = [row["losses"][0] for row in (race[0], race[2], race[3])]
+    assert losses.get_ylim()[1] < 2 * max(others)
+
+
 def test_kept_trials_are_filled_and_joined() -> None:
     finding = evidence.descent()
     (axes,) = figures.draw(finding).axes
@@ -420,7 +428,7 @@ def test_corrupt_numbers_are_drawn_as_far_as_they_go(fault: str | int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         drawn = []
-        for finding in DRAWN.values():
+        for finding in evidence.findings():
             found = changed(finding.evidence, number, length)
             drawn.append(figures.draw(dataclasses.replace(finding, evidence=found)))
         drawn.append(figures.course(changed(evidence.history(), number, length), "val_accuracy"))
@@ -435,7 +443,7 @@ def test_corrupt_numbers_are_drawn_as_far_as_they_go(fault: str | int) -> None:
         assert None not in drawn
 
 
-@pytest.mark.parametrize("learner", DRAWN)
+@pytest.mark.parametrize("learner", figures.FIGURES)
 def test_keys_may_be_absent(learner: str) -> None:
     finding = DRAWN[learner]
 
@@ -453,7 +461,7 @@ def test_keys_may_be_absent(learner: str) -> None:
                 yield (*path, key)
                 yield from keys(value, (*path, key))
         elif isinstance(item, list):
-            for place, value in enumerate(item[:2]):
+            for place, value in enumerate(item[:1]):
                 yield from keys(value, (*path, place))
 
     for path in keys(finding.evidence):

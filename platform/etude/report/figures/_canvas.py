@@ -27,10 +27,10 @@ WIDTH, DOTS = 8.0, 120
 # Okabe and Ito's palette, told apart with every kind of colour vision.
 BLUE, ORANGE, GREEN, VERMILLION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 SKY, PURPLE = "#56b4e9", "#cc79a7"
-LINES = (BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE)
 # What a page replaces by its own ink and paper.
 INK, MUTED, RULE, PAPER = "#1c1c21", "#66666f", "#d9d9de", "#fefefe"
 IDLE = "#a9a9b2"
+LINES = (BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE, INK)
 
 TITLE, BODY, SMALL = 11.0, 9.0, 8.0
 

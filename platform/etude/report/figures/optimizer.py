@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ def _losses(
     starts = [y[0] for _, y in curves if y]
     lowest = [min(y) for _, y in curves if y]
     # A run that diverges would press all others flat: it runs out at the top.
-    top = 2.0 * max(starts) - min(lowest) if starts else 1.0
+    top = 2.0 * statistics.median(starts) - min(lowest) if starts else 1.0
     shown = [min(value, top) for _, y in curves for value in y]
     canvas.linear(axes.yaxis, *num.limits(shown))
     steps = [x[-1] for x, _ in curves if x]
