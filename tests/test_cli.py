@@ -157,7 +157,9 @@ def test_tune_prints_and_stores(
     folder = tmp_path / "tuned"
     assert run("tune", f"--data={npz}", "--model=small_cnn", f"--run_dir={folder}") == 0
     assert "test" not in calls.got
-    assert "learned: x" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "learned: x" in out
+    assert out.splitlines()[-1] == f"The same with figures: {folder / 'tuning.html'}"
     assert Recipe.load(folder / "recipe.yaml").compute.batch_size == 64
 
 
@@ -172,6 +174,33 @@ def test_report_prints_what_is_stored(tmp_path: Path, capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert "0.8750" in out
     assert json.loads(out.splitlines()[-1])["outcome"] == {"val_accuracy": 0.875}
+
+
+def test_report_says_where_the_page_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Report(problem={}, recipe=Recipe(), outcome={"val_accuracy": 0.875}).save(tmp_path)
+    page = tmp_path / "report.html"
+    written = page.read_bytes()
+    page.write_bytes(b"as it is")
+    assert run("report", str(tmp_path)) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"The same with figures: {page}"
+    assert page.read_bytes() == b"as it is"
+    page.unlink()  # of a run from before there were pages
+    assert run("report", str(tmp_path)) == 0
+    assert page.read_bytes() == written
+    page.unlink()
+    assert run("report", str(tmp_path), "--verbose=0") == 0
+    assert not page.exists()
+    capsys.readouterr()
+
+    def refuse(path: Path, content: bytes) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("etude.storage.write_atomic", refuse)
+    assert run("report", str(tmp_path)) == 0
+    out = capsys.readouterr().out
+    assert "0.8750" in out and "none could be written: [Errno 13] Permission denied" in out
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ from etude_metalearners import STUDY_SHARE, MetaLearner, Planned, learners
 DEFAULT_EPOCHS = 20
 # What is set aside for the report and other small things at the end, in seconds.
 FINISH_SECONDS = 0.5
+# The same for the figures and the page of a stored run.
+PAGE_SECONDS = 2.5
 
 
 class Session:
@@ -276,7 +278,9 @@ class Session:
         self.studio.costs = dataclasses.replace(
             costs,
             snapshot=snapshot_seconds,
-            finish=finish + FINISH_SECONDS + (3.0 * snapshot_seconds if self.store else 0.0),
+            finish=finish
+            + FINISH_SECONDS
+            + (3.0 * snapshot_seconds + PAGE_SECONDS if self.store else 0.0),
         )
         return self.studio.costs
 

@@ -13,13 +13,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etude.errors import DataError, EtudeError, RunError
 
 if TYPE_CHECKING:
     from etude.recipe import Recipe
-    from etude.report import Report
+    from etude.report import Plan, Report, Tuning
 
 OK, INTERNAL, USER, INTERRUPTED = 0, 1, 2, 130
 
@@ -29,7 +30,7 @@ USAGE = """Étude studies a Keras vision model and its data, then trains it with
                                study, train, report
   etude tune   [same flags]    study only; prints the recipe's evidence
   etude plan   [same flags]    inspect only; prints what a run would do and take
-  etude report RUN_DIR         print a stored report
+  etude report RUN_DIR         print a stored report; says where its page with figures is
 
 Exit status: 0 done, 2 something for you to mend (nothing was trained), 130 interrupted (the
 best weights so far are kept), 1 a fault of Étude itself.
@@ -279,6 +280,7 @@ def _fit(flags: Any) -> int:
     seconds = time.monotonic() - start
     if flags.verbose:
         report.summary()
+        _say_page(report, flags.run_dir)
     result = report.to_dict()
     interrupted = not report.finished and "interrupt" in report.reason.lower()
     if flags.baseline and not interrupted:
@@ -320,7 +322,7 @@ def _tune(flags: Any) -> int:
     tuning = tune(work.make_model(), work.sets.train, work.sets.validation, **work.options)
     if flags.run_dir is not None:
         tuning.save(flags.run_dir)
-    return _shown(flags, tuning)
+    return _shown(flags, tuning, flags.run_dir)
 
 
 def _plan(flags: Any) -> int:
@@ -344,12 +346,31 @@ def _report(flags: Any, words: list[str]) -> int:
         )
     from etude.report import Report
 
-    return _shown(flags, Report.load(words[0]))
+    return _shown(flags, Report.load(words[0]), words[0])
 
 
-def _shown(flags: Any, result: Any) -> int:
+def _shown(flags: Any, result: Report | Tuning | Plan, folder: str | None = None) -> int:
+    """Prints a result: the summary, where its page is, and JSON, as the flags say."""
     if flags.verbose:
         result.summary()
+        _say_page(result, folder)
     if flags.json:
         print(json.dumps(result.to_dict(), allow_nan=False))
     return OK
+
+
+def _say_page(result: Report | Tuning | Plan, folder: str | None) -> None:
+    """Says where the page of a stored result is; writes it where there is none yet."""
+    from etude import storage
+    from etude.report import Plan
+
+    if folder is None or isinstance(result, Plan):
+        return
+    page = Path(folder) / result.page_name
+    try:
+        if not page.exists():
+            storage.write_atomic(page, result.to_html().encode())
+        print(f"The same with figures: {page}")
+    except OSError as error:
+        # What may only be read can be printed all the same.
+        print(f"There is no page with figures, and none could be written: {error}")

@@ -16,7 +16,8 @@ from rich.console import Console
 from etude.errors import RunError
 from etude.findings import Cost, Finding
 from etude.recipe import Recipe
-from etude.report import Plan, Report, Tuning, tables, text
+from etude.report import Plan, Report, Tuning, text
+from etude.report.rows import LABELS
 
 FINDING = Finding(
     learner="learning_rate",
@@ -191,7 +192,8 @@ def test_every_field_is_stored_but_the_live_objects() -> None:
 
 def test_files(tmp_path: Path) -> None:
     assert a_report(model=FakeModel()).save(tmp_path / "new") == tmp_path / "new"
-    assert sorted(os.listdir(tmp_path / "new")) == ["model.keras", "recipe.yaml", "report.json"]
+    names = ["figures", "model.keras", "recipe.yaml", "report.html", "report.json"]
+    assert sorted(os.listdir(tmp_path / "new")) == names
     assert (tmp_path / "new/model.keras").read_bytes() == b"whole model"
     assert Recipe.load(tmp_path / "new/recipe.yaml") == RECIPE
 
@@ -217,7 +219,8 @@ def test_a_model_with_functions_unknown_to_keras_says_how_to_load_it(tmp_path: P
 def test_a_model_that_keras_cannot_serialize_is_stored_as_weights_and_said(tmp_path: Path) -> None:
     a_report(model=FakeModel()).save(tmp_path)
     a_report(model=FakeModel(serializable=False)).save(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["model.weights.h5", "recipe.yaml", "report.json"]
+    names = ["figures", "model.weights.h5", "recipe.yaml", "report.html", "report.json"]
+    assert sorted(os.listdir(tmp_path)) == names
     assert (
         Report.load(tmp_path)
         .events[-1]
@@ -250,7 +253,7 @@ def test_tuning(tmp_path: Path) -> None:
     page = printed(tuning)
     assert "learned: learning rate" in page and "Étude · tuning" in page
     tuning.save(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["recipe.yaml", "tuning.json"]
+    assert sorted(os.listdir(tmp_path)) == ["figures", "recipe.yaml", "tuning.html", "tuning.json"]
     again = Tuning.load(tmp_path)
     assert again.to_dict() == tuning.to_dict()
     assert again.recipe == RECIPE
@@ -287,7 +290,7 @@ def test_names_that_look_like_markup_are_printed_as_they_are() -> None:
 
 
 def test_labels_cover_the_prefixes() -> None:
-    assert list(tables.LABELS) == ["", "val_", "test_"]
+    assert list(LABELS) == ["", "val_", "test_"]
 
 
 def test_evidence_of_several_trials_is_drawn_trial_by_trial() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,10 +17,13 @@ from etude import storage
 from etude.errors import RunError
 from etude.findings import Finding
 from etude.recipe import Recipe
-from etude.report import tables, text
+from etude.report import figures as gallery
+from etude.report import page, rows, tables
+from etude.report.attempts import added
 
 if TYPE_CHECKING:
     import keras
+    from matplotlib.figure import Figure
 
 VERSION = 1
 REPORT, RECIPE, MODEL, WEIGHTS = "report.json", "recipe.yaml", "model.keras", "model.weights.h5"
@@ -48,7 +52,10 @@ class Report:
         run_dir: Where the run stored itself; `None` when nowhere.
         model: The user's model, trained. Not part of `to_dict`.
         keras_history: The `keras.callbacks.History`. Not part of `to_dict`.
+        page_name: What the page is called in a folder.
     """
+
+    page_name: ClassVar[str] = "report.html"
 
     problem: Mapping[str, Any]
     recipe: Recipe
@@ -85,7 +92,7 @@ class Report:
             tables.course(self.history, plain_blocks=plain),
             tables.ledger(self.costs),
             tables.lines("What happened on the way", self.events),
-            self._footer(),
+            tables.facts("To repeat it", rows.origin(self.seed, self.versions, self.run_dir)),
         ]
         tables.show(console, "Étude · report", parts)
 
@@ -125,22 +132,43 @@ class Report:
             fields[name] = tuple(fields[name])
         return cls(**fields)
 
-    def save(self, folder: str | Path) -> Path:
-        """Writes `report.json`, `recipe.yaml` and, when there is a model, `model.keras`.
+    def figures(self) -> dict[str, Figure]:
+        """Every figure that there is evidence for, drawn anew.
 
-        Every file is written atomically, and `report.json` last: where it is, all is. A
-        model that Keras cannot serialize (a subclass without `get_config`) is stored as
-        `model.weights.h5` instead, and the stored report says so.
+        Returns:
+            matplotlib's figures, by the meta-learners' names, and `"course"` and `"costs"`.
+        """
+        return gallery.drawn(_drawings(self))
+
+    def to_html(self) -> str:
+        """The report as one page of HTML, with its figures in it and nothing left outside."""
+        # What is shown is what is stored: a report that is loaded again gives the same page.
+        stored = Report.from_dict(self.to_dict())
+        return _page(stored, *gallery.pictures(_drawings(stored), raster=False))
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the report, the recipe, the page, the figures and, if there is one, the model.
+
+        These are `report.json`, `recipe.yaml`, `report.html`, `figures/<name>.png` and
+        `model.keras`. Every file is written atomically, and `report.json` last: where it is,
+        all is. A model that Keras cannot serialize (a subclass without `get_config`) is stored
+        as `model.weights.h5` instead, and the stored report says so; it says too if a figure
+        or the page could not be made.
 
         Returns:
             The folder.
         """
         folder = Path(folder)
+        storage.write_atomic(folder / RECIPE, self.recipe.to_yaml().encode())
         events = self.events
         if self.model is not None:
             events += _save_model(self.model, folder)
-        storage.write_atomic(folder / RECIPE, self.recipe.to_yaml().encode())
-        storage.write_json(folder / REPORT, dataclasses.replace(self, events=events).to_dict())
+        stored = Report.from_dict(dataclasses.replace(self, events=events).to_dict())
+        failures = page.write(
+            folder, self.page_name, _drawings(stored), functools.partial(_page, stored)
+        )
+        final = dataclasses.replace(self, events=added(events, failures))
+        storage.write_json(folder / REPORT, final.to_dict())
         return folder
 
     @classmethod
@@ -158,29 +186,19 @@ class Report:
         return dataclasses.replace(report, model=_load_model(folder)) if with_model else report
 
     def _headline(self) -> str:
-        budget = self.budget
-        used = text.duration(budget["seconds"]) if budget.get("seconds") is not None else ""
-        if used and budget.get("time_budget") is not None:
-            used += f" of {text.duration(budget['time_budget'])}"
-        figures = [
-            f"in {used}" if used else "",
-            f"{text.number(budget['epochs_done'])} epochs" if budget.get("epochs_done") else "",
-            f"{text.number(budget['steps'])} steps" if budget.get("steps") else "",
-        ]
-        state = "[bold green]Finished[/]" if self.finished else "[bold yellow]Not finished[/]"
-        line = state + (f": {escape(self.reason.rstrip('.'))}." if self.reason else ".")
-        rest = ", ".join(figure for figure in figures if figure)
-        return f"{line}\n{rest[:1].upper()}{rest[1:]}." if rest else line
+        state, reason, used = rows.headline(self.finished, self.reason, self.budget)
+        colour = "green" if self.finished else "yellow"
+        line = f"[bold {colour}]{state}[/]" + (f": {escape(reason)}." if reason else ".")
+        return f"{line}\n{used}" if used else line
 
-    def _footer(self) -> Any:
-        facts: dict[str, Any] = {}
-        if self.seed is not None:
-            facts["seed"] = str(self.seed)
-        if self.versions:
-            facts["versions"] = text.value(dict(self.versions))
-        if self.run_dir is not None:
-            facts["stored in"] = str(self.run_dir)
-        return tables.facts("To repeat it", facts)
+
+def _drawings(report: Report) -> dict[str, gallery.Drawing]:
+    return gallery.drawings(report.findings, report.costs, report.history, report.problem)
+
+
+def _page(report: Report, pictures: Mapping[str, gallery.Picture], failures: Sequence[str]) -> str:
+    events = added(report.events, failures)
+    return page.report(dataclasses.replace(report, events=events), pictures)
 
 
 def _figure(item: float | None) -> float:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import Console
 
@@ -13,7 +14,12 @@ from etude import storage
 from etude.errors import RunError
 from etude.findings import Finding
 from etude.recipe import Recipe
-from etude.report import tables, text
+from etude.report import figures as gallery
+from etude.report import page, tables, text
+from etude.report.attempts import added
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TUNING, RECIPE = "tuning.json", "recipe.yaml"
 
@@ -28,7 +34,10 @@ class Tuning:
         findings: What the studies found, in order.
         notes: What was said aloud while the problem was inspected.
         costs: Rows `{"part": …, "predicted": seconds or None, "true": seconds or None}`.
+        page_name: What the page is called in a folder.
     """
+
+    page_name: ClassVar[str] = "tuning.html"
 
     problem: Mapping[str, Any]
     recipe: Recipe
@@ -52,11 +61,42 @@ class Tuning:
         """Ready for JSON, numbers that JSON does not have (NaN, ±infinity) as `None`."""
         return _to_dict(self, "etude_tuning")
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Tuning:
+        """The tuning of `to_dict`."""
+        return cls(
+            problem=data["problem"],
+            recipe=Recipe.from_dict(data["recipe"]),
+            findings=tuple(Finding.from_dict(item) for item in data["findings"]),
+            notes=tuple(data["notes"]),
+            costs=tuple(data["costs"]),
+        )
+
+    def figures(self) -> dict[str, Figure]:
+        """Every figure that there is evidence for, by the meta-learners' names, and `"costs"`."""
+        return gallery.drawn(_drawings(self))
+
+    def to_html(self) -> str:
+        """The tuning as one page of HTML, with its figures in it and nothing left outside."""
+        stored = Tuning.from_dict(self.to_dict())
+        return _page(stored, *gallery.pictures(_drawings(stored), raster=False))
+
     def save(self, folder: str | Path) -> Path:
-        """Writes `tuning.json` and `recipe.yaml`, atomically; returns the folder."""
+        """Writes `tuning.json`, `recipe.yaml`, `tuning.html` and `figures/<name>.png`, atomically.
+
+        `tuning.json` is the last. Its notes say if a figure or the page could not be made.
+
+        Returns:
+            The folder.
+        """
         folder = Path(folder)
         storage.write_atomic(folder / RECIPE, self.recipe.to_yaml().encode())
-        storage.write_json(folder / TUNING, self.to_dict())
+        stored = Tuning.from_dict(self.to_dict())
+        failures = page.write(
+            folder, self.page_name, _drawings(stored), functools.partial(_page, stored)
+        )
+        final = dataclasses.replace(self, notes=added(self.notes, failures))
+        storage.write_json(folder / TUNING, final.to_dict())
         return folder
 
     @classmethod
@@ -74,13 +114,7 @@ class Tuning:
                 received=str(Path(folder) / TUNING),
                 advice="tune again",
             )
-        return cls(
-            problem=data["problem"],
-            recipe=Recipe.from_dict(data["recipe"]),
-            findings=tuple(Finding.from_dict(item) for item in data["findings"]),
-            notes=tuple(data["notes"]),
-            costs=tuple(data["costs"]),
-        )
+        return cls.from_dict(data)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -120,6 +154,15 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON, numbers that JSON does not have (NaN, ±infinity) as `None`."""
         return _to_dict(self, "etude_plan")
+
+
+def _drawings(tuning: Tuning) -> dict[str, gallery.Drawing]:
+    return gallery.drawings(tuning.findings, tuning.costs)
+
+
+def _page(tuning: Tuning, pictures: Mapping[str, gallery.Picture], failures: Sequence[str]) -> str:
+    notes = added(tuning.notes, failures)
+    return page.tuning(dataclasses.replace(tuning, notes=notes), pictures)
 
 
 def _to_dict(item: Tuning | Plan, kind: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def layers_of(model: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def moving(layers: Sequence[Any], value: Any) -> Iterator[None]:
-    """Within the context the layers' momentum is the scalar tensor `value`, unless that is negative.
+    """Within the context the layers' momentum is the tensor `value`, unless that is negative.
 
     Args:
         layers: From `layers_of`.
