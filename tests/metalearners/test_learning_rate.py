@@ -70,7 +70,7 @@ def learn(studio: Studio, steps: int = RUN) -> Finding:
 def found_by(tuning: Any) -> Finding:
     """The finding of this study among all."""
     (finding,) = (f for f in tuning.findings if f.learner == "learning_rate")
-    return finding  # type: ignore[no-any-return]
+    return finding
 
 
 def loss() -> keras.losses.Loss:

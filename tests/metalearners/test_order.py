@@ -23,7 +23,7 @@ def made(name: str, reads: tuple[str, ...], writes: str, sets: tuple[str, ...]) 
         raise AssertionError("is not to be run")
 
     body = {"name": name, "reads": reads, "writes": writes, "sets": sets}
-    return type(name, (MetaLearner,), {**body, "cost": cost, "learn": learn})()  # type: ignore[no-any-return]
+    return type(name, (MetaLearner,), {**body, "cost": cost, "learn": learn})()
 
 
 ONE = made("one", ("sampling",), "compute", ("xla",))

@@ -141,7 +141,7 @@ def test_a_size_that_may_not_fit_is_not_tried(
         return factor <= 2.0
 
     monkeypatch.setattr(memory, "fits", refuses)
-    assert studio.step_seconds(16) == studio.costs.step  # type: ignore[union-attr]
+    assert studio.step_seconds(16) == studio.costs.step
     assert studio.step_seconds(8) is not None
     assert asked == []  # a smaller one than one that ran fits
     assert studio.step_seconds(32) is not None
