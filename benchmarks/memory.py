@@ -38,11 +38,11 @@ def main() -> None:
     problem = etude.Problem.inspect(model, (x, y))
     recipe = starting_recipe(problem, etude.Recipe())
     studio = Studio(problem, recipe, budget=Budget())
-    studio.measure(0.2)
+    costs = studio.measure(0.2)
     learner = META_LEARNERS["learning_rate"]()
     sizes = []
     for run in range(runs):
-        learner.learn(studio, recipe, Planned(10_000, allowance=1_000.0))
+        learner.learn(studio, recipe, Planned(10_000, 1_000.0, costs))
         sizes.append(resident_mib())
         if run % 10 == 9:
             print(f"after {run + 1:3d} runs: {sizes[-1]:.1f} MiB", flush=True)

@@ -80,7 +80,7 @@ def with_etude(args: argparse.Namespace, train: Split, test: Split, seed: int) -
     start = time.monotonic()
     report = etude.fit(model, train, time_budget=args.seconds, seed=seed, verbose=0)
     seconds = time.monotonic() - start
-    accuracy = report.model.evaluate(*test, batch_size=250, verbose=0, return_dict=True)
+    accuracy = model.evaluate(*test, batch_size=250, verbose=0, return_dict=True)
     study = sum(row["true"] for row in report.costs if row["part"].startswith("study"))
     row = {
         "arm": "etude",

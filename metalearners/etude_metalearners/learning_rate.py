@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 # Steps of a test: a longer one gains little, a shorter one shows the loss's fall too late.
 MOST_STEPS, LEAST_STEPS = 100, 40
-# Steps of a run that confirms a rate, and how often it may be halved.
-CONFIRM_STEPS, HALVINGS = 40, 2
+# Steps of a run that confirms a rate, the share of the whole run that it may take, and how often
+# the rate may be halved.
+CONFIRM_STEPS, CONFIRM_SHARE, HALVINGS = 40, 0.03, 2
 # How far a second test lies above or below the first, which spans 10,000.
 SHIFT = 100.0
 
@@ -108,7 +109,8 @@ class LearningRate(MetaLearner):
     def _lengths(self, planned: Planned) -> tuple[int, int]:
         """Steps of a test and of the run that confirms it, as many as may be spent."""
         steps = int(self.allowance(planned) / planned.costs.step + 1e-9)
-        confirmed = CONFIRM_STEPS if steps >= LEAST_STEPS + CONFIRM_STEPS else 0
+        pays = CONFIRM_STEPS <= CONFIRM_SHARE * planned.steps
+        confirmed = CONFIRM_STEPS if pays and steps >= LEAST_STEPS + CONFIRM_STEPS else 0
         return max(LEAST_STEPS, min(MOST_STEPS, steps - confirmed)), confirmed
 
     def _tested(

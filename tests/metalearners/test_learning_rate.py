@@ -25,6 +25,7 @@ from etude_metalearners.learning_rate import CONFIRM_STEPS, LEAST_STEPS, MOST_ST
 
 LEARNER = LearningRate()
 RUN = 800  # steps of the run that is planned
+LONG = 1400  # of one that is long enough for its rate to be confirmed
 
 
 @functools.cache
@@ -190,7 +191,7 @@ def test_a_rate_of_the_race_is_carried_along_its_flat_direction_and_confirmed() 
             "optimizer", (), "optimization", {"learning_rate": 0.01}, "", {"batch_size": own / 4},
             Cost(), Cost(), "",
         )  # fmt: skip
-        run = Planned(RUN, STUDY_SHARE * RUN, CostModel(step=1.0), findings=(race,))
+        run = Planned(LONG, STUDY_SHARE * LONG, CostModel(step=1.0), findings=(race,))
         finding = LEARNER.learn(studio, studio.recipe, run)
         assert finding.changes["learning_rate"] == pytest.approx(0.01 * factor)
         assert "tests" not in finding.evidence
@@ -252,12 +253,16 @@ def test_steps_are_counted_truly(counted: list[int]) -> None:
     studio = open_studio()
     finding = learn(studio)
     predicted = LEARNER.cost(studio, studio.recipe, planned()).steps
-    assert finding.true.steps == len(counted) == predicted == STUDY_SHARE * RUN
+    assert finding.true.steps == len(counted) == predicted == MOST_STEPS
+    counted.clear()
+    finding = learn(studio, LONG)
+    predicted = LEARNER.cost(studio, studio.recipe, planned(LONG)).steps
+    assert finding.true.steps == len(counted) == predicted == MOST_STEPS + CONFIRM_STEPS
     assert finding.true.seconds > 0.0
     several = open_studio(stated=Recipe().give(compute={"steps_per_execution": 8}))
     finding = learn(several)
-    assert finding.true.steps == LEARNER.cost(several, several.recipe, planned()).steps == 120
-    assert len(finding.evidence["tests"][0]["losses"]) == 80
+    assert finding.true.steps == LEARNER.cost(several, several.recipe, planned()).steps == 104
+    assert len(finding.evidence["tests"][0]["losses"]) == 104
 
 
 @pytest.mark.parametrize("steps", [0, 100, 266, 267, 500, 700, 800, 10_000])

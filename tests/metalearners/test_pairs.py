@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats  # type: ignore[import-untyped, unused-ignore]
+from scipy import stats
 
 from etude_metalearners import pairs
 

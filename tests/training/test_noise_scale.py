@@ -13,7 +13,9 @@ from etude.training import noise_scale
 BATCH, PARTS = 32, 8
 
 
-def norms(noise: float, rounds: int, seed: int, dimensions: int = 50) -> tuple[list[float], ...]:
+def norms(
+    noise: float, rounds: int, seed: int, dimensions: int = 50
+) -> tuple[list[float], list[float]]:
     """Squared norms of gradients g = G + ε, with |G|² = 1 and tr(cov ε) = `noise`.
 
     A linear model y = w·x with squared error has such per-sample gradients.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats  # type: ignore[import-untyped, unused-ignore]
+from scipy import stats
 
 from etude.errors import EtudeError
 from etude.training.gradient_meter import WINDOW
