@@ -109,7 +109,7 @@ class LearningRate(MetaLearner):
     def _lengths(self, planned: Planned) -> tuple[int, int]:
         """Steps of a test and of the run that confirms it, as many as may be spent."""
         steps = int(self.allowance(planned) / planned.costs.step + 1e-9)
-        pays = CONFIRM_STEPS <= CONFIRM_SHARE * planned.steps
+        pays = CONFIRM_SHARE * planned.steps >= CONFIRM_STEPS
         confirmed = CONFIRM_STEPS if pays and steps >= LEAST_STEPS + CONFIRM_STEPS else 0
         return max(LEAST_STEPS, min(MOST_STEPS, steps - confirmed)), confirmed
 

@@ -11,16 +11,14 @@ from typing import Any
 
 import etude
 from etude._class_weights import class_weights
+from etude._preparation import Preparation
 from etude.budget import (
-    LEAST_SHARE,
     Budget,
     CostModel,
     Schedule,
-    schedule_epochs,
-    schedule_time,
 )
 from etude.errors import BudgetError, RecipeError, RunError
-from etude.findings import Cost, Finding
+from etude.findings import Finding
 from etude.problem import Problem
 from etude.recipe import Recipe
 from etude.report import Plan, Report, Tuning
@@ -30,14 +28,9 @@ from etude.training.progress import INTERRUPTED, NOT_FINITE
 from etude.training.run import Run
 from etude.training.store import Store
 from etude.training.studio import ENDLESS_EPOCH, Studio
-from etude_metalearners import STUDY_SHARE, MetaLearner, Planned, learners
 
 # Neither epochs nor time: so many epochs.
 DEFAULT_EPOCHS = 20
-# What is set aside for the report and other small things at the end, in seconds.
-FINISH_SECONDS = 0.5
-# The same for the figures and the page of a stored run.
-PAGE_SECONDS = 2.5
 
 
 class Session:
@@ -57,7 +50,7 @@ class Session:
         shown: Progress,
     ) -> None:
         self.notes = list(problem.notes)
-        if epochs is None:
+        if epochs is None and budget.seconds is None:
             epochs = recipe.optimization.epochs
         if epochs is None and budget.seconds is None:
             epochs = DEFAULT_EPOCHS
@@ -85,12 +78,9 @@ class Session:
         _check_smoothing(problem, recipe)
         if isinstance(class_weight, Mapping):
             self.notes.append(f"Classes are weighted as given: {dict(class_weight)}.")
-        self.problem, self.recipe, self.budget = problem, recipe, budget
+        self.problem, self.budget = problem, budget
         self.epochs, self.seed, self.shown = epochs, seed, shown
-        self.findings: list[Finding] = []
-        self.studied = Cost()  # by all studies so far
-        self.ledger: list[dict[str, Any]] = []
-        self.inspected = budget.spent()
+        inspected = budget.spent()
         self.call = {
             "etude": etude.__version__,
             "problem": problem.fingerprint(),
@@ -112,6 +102,15 @@ class Session:
             memory_budget=memory_budget,
             class_weights=class_weights(problem, recipe, class_weight),
         )
+        self.prepared = Preparation(
+            self.studio,
+            recipe,
+            epochs=epochs,
+            budget=budget,
+            store=self.store,
+            shown=shown,
+            inspected=inspected,
+        )
 
     # -- The three uses ------------------------------------------------------------------
 
@@ -119,7 +118,7 @@ class Session:
         """Studies if asked to, trains, and reports."""
         kept = self.store.state() if self.store is not None else None
         if kept is None:
-            self._study(study)
+            self.prepared.study(study)
             run = self._new_run(callbacks)
         else:
             run = self._old_run(callbacks, *kept)
@@ -130,27 +129,24 @@ class Session:
 
     def tune(self) -> Tuning:
         """Studies only."""
-        self._study(True)
+        self.prepared.study(True)
         return Tuning(
             problem=self._facts(),
-            recipe=self.recipe,
-            findings=tuple(self.findings),
+            recipe=self.prepared.recipe,
+            findings=tuple(self.prepared.findings),
             notes=(*self.notes, *self.studio.events),
-            costs=self.ledger,
+            costs=self.prepared.ledger,
         )
 
     def plan(self) -> Plan:
         """Measures only."""
-        self.shown.phase("measuring")
-        costs = self.costs = self._measured()
-        seconds = {"inspection": self.inspected, "measuring": self.budget.spent() - self.inspected}
-        for learner in learners():
-            expected = self._expected(learner, self._planned())
-            if expected is not None:
-                seconds[f"study: {learner.name.replace('_', ' ')}"] = expected.seconds
-                self.studied += Cost(expected.seconds, expected.steps)
-        schedule = self._schedule(costs, self.studied.seconds)
-        self._say_what_is_late(schedule, costs)
+        prepared = self.prepared
+        costs = prepared.measure()
+        measuring = self.budget.spent() - prepared.inspected
+        seconds = {"inspection": prepared.inspected, "measuring": measuring}
+        expected = prepared.expected()
+        seconds |= {f"study: {name.replace('_', ' ')}": part for name, part in expected.items()}
+        schedule = self._schedule(sum(expected.values()))
         evaluations = math.ceil(schedule.total_steps / schedule.segment / schedule.evaluate_every)
         seconds |= {
             "training": schedule.total_steps * costs.step,
@@ -159,7 +155,7 @@ class Session:
         }
         return Plan(
             problem=self._facts(),
-            recipe=self.recipe,
+            recipe=self.prepared.recipe,
             steps=schedule.total_steps,
             epochs=schedule.epochs,
             seconds=seconds,
@@ -172,189 +168,39 @@ class Session:
 
     # -- Parts ---------------------------------------------------------------------------
 
-    def _study(self, study: bool) -> None:
-        """Measures, then lets every meta-learner learn or say why it does not."""
-        self.shown.phase("measuring")
-        known = self._known_findings() if self.store is not None else None
-        start = self.budget.spent()
-        self.costs = self._measured()
-        self.ledger += [
-            {"part": "inspection", "predicted": None, "true": self.inspected},
-            {"part": "measuring", "predicted": None, "true": self.budget.spent() - start},
-        ]
-        for learner in learners() if study else ():
-            finding = self._reusable(known, learner.key(self.studio, self.recipe))
-            if finding is None:
-                finding = self._learned(learner)
-            self.findings.append(finding)
-            self.shown.finding(finding)
-            self.ledger.append(
-                {
-                    "part": f"study: {finding.learner.replace('_', ' ')}",
-                    "predicted": finding.predicted.seconds,
-                    "true": finding.true.seconds,
-                }
-            )
-            if self.store is not None:
-                self.store.save_findings(self.findings, {"spent": self.budget.spent()})
-            self.studied += finding.true
-            self._take_over(finding)
-        self.studio.forget_others()
-
-    def _learned(self, learner: MetaLearner) -> Finding:
-        """What a meta-learner finds, or why it does not look."""
-        planned = self._planned()
-        obstacle = learner.obstacle(self.studio, self.recipe, planned)
-        if obstacle is not None:
-            return learner.skipped(self.studio, self.recipe, obstacle)
-        expected = self._cost(learner, planned)
-        self.shown.phase(f"studying the {learner.name.replace('_', ' ')}", expected.steps)
-        finding = learner.learn(self.studio, self.recipe, planned)
-        return dataclasses.replace(finding, predicted=expected)
-
-    def _expected(self, learner: MetaLearner, planned: Planned) -> Cost | None:
-        """What a study will cost; `None` where it will not be begun."""
-        if learner.obstacle(self.studio, self.recipe, planned) is not None:
-            return None
-        return self._cost(learner, planned)
-
-    def _cost(self, learner: MetaLearner, planned: Planned) -> Cost:
-        """What a study costs in seconds of this machine."""
-        cost = learner.cost(self.studio, self.recipe, planned)
-        return Cost(cost.seconds * self.costs.step / planned.costs.step, cost.steps)
-
-    def _planned(self) -> Planned:
-        """The run as planned now, with what studies have taken of it so far."""
-        if self.budget.seconds is not None:
-            # A plan counts studies that have not taken their time yet.
-            ahead = 0.0 if self.ledger else self.studied.seconds
-            steps = self._schedule(self.costs, ahead).total_steps
-            whole = steps * self.costs.step + self.studied.seconds
-            left = STUDY_SHARE * whole - self.studied.seconds
-            return Planned(steps, left, self.costs, timed=True, findings=tuple(self.findings))
-        steps = self._schedule(self.costs).total_steps
-        # What comes out may not depend on a clock: costs count steps, and an evaluation is a
-        # forward pass of as many batches.
-        batches = self.problem.validation.count() / self.recipe.compute.batch_size
-        costs = CostModel(step=1.0, evaluation=batches / 3.0)
-        left = STUDY_SHARE * steps - self.studied.steps
-        return Planned(steps, left, costs, findings=tuple(self.findings))
-
-    def _take_over(self, finding: Finding) -> None:
-        """Goes on by what was found; measures again where a step costs something else now."""
-        before, changed = self.recipe, finding.apply(self.recipe)
-        compute = dataclasses.replace(
-            changed.compute, accumulate=self.studio.recipe.compute.accumulate
-        )
-        self.recipe = dataclasses.replace(changed, compute=compute)
-        self.studio.build(self.recipe)
-        same_optimizer = changed.optimization.optimizer == before.optimization.optimizer
-        if changed.compute == before.compute and same_optimizer:
-            return
-        self.shown.phase("measuring")
-        start = self.budget.spent()
-        self.costs = self._measured()
-        self.recipe = self.studio.recipe
-        spent = self.budget.spent() - start
-        self.studied += Cost(spent, 0)
-        self.ledger.append({"part": "measuring again", "predicted": None, "true": spent})
-
-    def _known_findings(self) -> list[Finding]:
-        assert self.store is not None
-        self.budget.resume(float(self.store.findings_meta().get("spent", 0.0)))
-        return self.store.findings()
-
-    @staticmethod
-    def _reusable(known: Sequence[Finding] | None, key: str) -> Finding | None:
-        return next((finding for finding in known or () if finding.key == key), None)
-
-    def _measured(self) -> CostModel:
-        limit = 3.0 if self.budget.seconds is None else min(3.0, 0.03 * self.budget.seconds)
-        costs = self.studio.measure(limit)
-        size, test = self.problem.validation.size, self.problem.test
-        share = (test.size or 0) / size if test is not None and size else 0.0
-        finish = costs.evaluation * (1.0 + share)
-        snapshot_seconds = self._snapshot_seconds()
-        self.studio.costs = dataclasses.replace(
-            costs,
-            snapshot=snapshot_seconds,
-            finish=finish
-            + FINISH_SECONDS
-            + (3.0 * snapshot_seconds + PAGE_SECONDS if self.store else 0.0),
-        )
-        return self.studio.costs
-
-    def _snapshot_seconds(self) -> float:
-        """How long it takes to keep a state, on disk where there is a store."""
-        clock = self.budget.clock
-        start = clock()
-        state = snapshot.capture(self.studio.trainer)
-        if self.store is not None:
-            trial = self.store.folder / "trial.npz"
-            snapshot.write(trial, state, {})
-            trial.unlink()
-        return clock() - start
-
-    def _schedule(self, costs: CostModel, reserved: float = 0.0) -> Schedule:
-        """The schedule that epochs and time lead to, as of now.
-
-        Args:
-            costs: Measured costs.
-            reserved: Seconds that something else will take before.
-        """
-        multiple = self.recipe.compute.steps_per_execution
-        per_epoch = self.studio.steps_per_epoch
-        if self.budget.seconds is None:
-            assert self.epochs is not None
-            return schedule_epochs(self.epochs, per_epoch, multiple)
-        most = None
-        if self.epochs is not None:
-            most = schedule_epochs(self.epochs, per_epoch, multiple).total_steps
-        least = LEAST_SHARE * (self.budget.seconds or 0.0) / costs.step
-        return schedule_time(
-            self.budget.remaining() - reserved,
-            costs,
-            per_epoch,
-            multiple=multiple,
-            most=most,
-            least=math.ceil(least),
-        )
-
-    def _say_what_is_late(self, schedule: Schedule, costs: CostModel) -> None:
-        """Notes that preparation left too little of the time, where it did."""
-        need = schedule.total_steps * costs.step + costs.finish + costs.evaluation
-        late = need - self.budget.remaining()
-        if late > 0:
-            self.notes.append(
-                f"Preparation took {self.budget.spent():.0f} s of the {self.budget.seconds:.0f} s: "
-                f"only {schedule.total_steps:,} steps are trained, and the run ends about "
-                f"{math.ceil(late)} s late. Give more time."
-            )
+    def _schedule(self, reserved: float = 0.0) -> Schedule:
+        """The schedule as of now, with a note where it leaves too little time."""
+        schedule = self.prepared.schedule(reserved)
+        late = self.prepared.late(schedule)
+        if late is not None:
+            self.notes.append(late)
+        return schedule
 
     def _new_run(self, callbacks: Sequence[Any]) -> Run:
-        schedule = self._schedule(self.costs)
-        self._say_what_is_late(schedule, self.costs)
+        schedule, costs = self._schedule(), self.prepared.costs
         controls = self.studio.trainer.controls
         assert controls is not None
         controls.total.assign(float(schedule.total_steps))
         self.predicted = {
-            "training": schedule.total_steps * self.costs.step,
-            "evaluation": self.costs.evaluation
+            "training": schedule.total_steps * costs.step,
+            "evaluation": costs.evaluation
             * math.ceil(schedule.total_steps / schedule.segment / schedule.evaluate_every),
         }
-        return self._run(schedule, self.costs, callbacks)
+        return self._run(schedule, costs, callbacks)
 
     def _old_run(
         self, callbacks: Sequence[Any], state: snapshot.State, meta: Mapping[str, Any]
     ) -> Run:
         """The run of the stored state, which tells recipe, findings and time spent."""
-        self.findings = [Finding.from_dict(row) for row in meta["findings"]]
-        self.recipe = Recipe.from_dict(meta["recipe"])
-        self.ledger, self.predicted = meta["ledger"], meta["predicted"]
+        self.prepared.findings = [Finding.from_dict(row) for row in meta["findings"]]
+        self.prepared.recipe = Recipe.from_dict(meta["recipe"])
+        self.prepared.ledger, self.predicted = meta["ledger"], meta["predicted"]
         # Memory may have run out since: as many micro-batches as then.
-        accumulate = max(self.recipe.compute.accumulate, int(meta["progress"]["accumulate"]))
-        compute = dataclasses.replace(self.recipe.compute, accumulate=accumulate)
-        self.studio.build(dataclasses.replace(self.recipe, compute=compute))
+        accumulate = max(
+            self.prepared.recipe.compute.accumulate, int(meta["progress"]["accumulate"])
+        )
+        compute = dataclasses.replace(self.prepared.recipe.compute, accumulate=accumulate)
+        self.studio.build(dataclasses.replace(self.prepared.recipe, compute=compute))
         self.studio.warm()
         self.budget.resume(float(meta["progress"]["spent"]))
         run = self._run(
@@ -386,9 +232,9 @@ class Session:
             callbacks=callbacks,
             listener=listener,
             extra={
-                "recipe": self.recipe.to_dict(),
-                "findings": [finding.to_dict() for finding in self.findings],
-                "ledger": self.ledger,
+                "recipe": self.prepared.recipe.to_dict(),
+                "findings": [finding.to_dict() for finding in self.prepared.findings],
+                "ledger": self.prepared.ledger,
                 "predicted": self.predicted,
             },
         )
@@ -398,7 +244,8 @@ class Session:
         progress = run.progress
         self.shown.phase("training", progress.schedule.total_steps, done=progress.step)
         run.perform()
-        self.recipe = self.studio.recipe  # with as many micro-batches as memory asked for
+        # With as many micro-batches as memory asked for.
+        self.prepared.recipe = self.studio.recipe
         for event in [*self.studio.events, *run.progress.events]:
             self.shown.say(event)
         if run.progress.reason == NOT_FINITE and run.progress.best is None:
@@ -437,18 +284,20 @@ class Session:
             outcome = {self.problem.monitor: progress.best[0]}
         spent = self.budget.spent()
         for part, seconds in progress.seconds.items():
-            self.ledger.append(
+            self.prepared.ledger.append(
                 {"part": part, "predicted": self.predicted.get(part), "true": seconds}
             )
-        self.ledger.append({"part": "last evaluation", "predicted": None, "true": spent - start})
+        self.prepared.ledger.append(
+            {"part": "last evaluation", "predicted": None, "true": spent - start}
+        )
         report = Report(
             problem=self._facts(),
-            recipe=self.recipe,
+            recipe=self.prepared.recipe,
             outcome=outcome,
             history=progress.history,
             notes=tuple(self.notes),
-            findings=tuple(self.findings),
-            costs=self.ledger,
+            findings=tuple(self.prepared.findings),
+            costs=self.prepared.ledger,
             events=(*self.studio.events, *progress.events),
             budget={
                 "time_budget": self.budget.seconds,

@@ -316,6 +316,19 @@ def test_the_course_shows_the_history_and_its_best() -> None:
     assert labelled(loss, "best") == []
 
 
+def test_the_course_shows_how_the_noise_scale_grows() -> None:
+    """On its own logarithmic panel; segments that do not tell it are passed over."""
+    history = evidence.history(4) | {"noise_scale": [200.0, math.nan, 0.0, 20_000.0]}
+    _, _, noise, rate = figures.course(history, "val_accuracy", "max").axes
+    (line,) = labelled(noise, "noise_scale")
+    assert list(line.get_xdata()) == [0.5, 2.0]
+    assert list(line.get_ydata()) == [200.0, 20_000.0]
+    assert noise.get_yscale() == "log"
+    assert labelled(rate, "learning_rate")
+    one = history | {"noise_scale": [200.0, math.nan, math.nan, math.nan]}
+    assert len(figures.course(one, "val_accuracy", "max").axes) == 3
+
+
 def test_of_a_loss_the_least_is_best() -> None:
     history = {"epoch": [1.0, 2.0, 3.0], "loss": [3.0, 2.0, 1.0], "val_loss": [3.0, 1.5, 1.75]}
     (axes,) = figures.course(history).axes

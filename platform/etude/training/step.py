@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from etude.errors import RecipeError
+from etude.training import gradients
 
 if TYPE_CHECKING:
     from etude.recipe import Recipe
@@ -88,6 +89,42 @@ def stages(
     if smoothing:
         wanted.append(label_smoothing(task, smoothing))
     return tuple(wanted)
+
+
+def accumulated(
+    batch: Batch, count: int, differentiate: Callable[[Batch], tuple[Any, Any, list[Any]]]
+) -> tuple[Any, Any, list[Any]]:
+    """Loss, outputs and gradients of a batch that is computed in parts.
+
+    Args:
+        batch: All of it.
+        count: How many micro-batches it is cut into.
+        differentiate: Gives loss, outputs and gradients of one of them.
+
+    Returns:
+        The losses' and gradients' means, weighted by the samples of each part, and all outputs.
+    """
+    if count == 1:
+        return differentiate(batch)
+    from keras import ops
+
+    loss: Any = 0.0
+    outputs: list[Any] = []
+    grads: list[Any] | None = None
+    for index in range(count):
+        parts = {}
+        share: Any = None
+        for name in ("x", "y", "weight", "target"):
+            value = getattr(batch, name)
+            if value is not None:
+                value, share = gradients.micro_batch(value, index, count)
+            parts[name] = value
+        part_loss, y_pred, part_grads = differentiate(Batch(ids=None, **parts))
+        loss = loss + part_loss * ops.cast(share, part_loss.dtype)
+        grads = gradients.weighted_sum(grads, part_grads, share)
+        outputs.append(y_pred)
+    y_pred = ops.concatenate(outputs, axis=0)[: ops.shape(batch.x)[0]]
+    return loss, y_pred, grads or []
 
 
 def _times(factor: Any, weight: Any) -> Any:

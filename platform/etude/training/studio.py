@@ -1,7 +1,7 @@
-"""The studio: one compiled Trainer with its data, for trials, measurements and the run.
+"""The studio: compiled Trainers with their data, for trials, measurements and the run.
 
 Every newly compiled Trainer costs seconds of tracing and megabytes that Python never gives
-back, so studies and the run share one, and restore it in between.
+back, so studies and the run share one for each way of computing a step, and restore it in between.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from etude.training import memory
 from etude.training.backends.tensorflow import OUT_OF_MEMORY
 from etude.training.gradient_meter import WINDOW, GradientMeter
 from etude.training.isolation import isolated
+from etude.training.readers import Reader, Scores, Watch
 from etude.training.trainer import Trainer
 from etude.training.values import host
 
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 EVALUATION_FACTOR = 4
 # An endless stream has no epochs: this many steps stand for one.
 ENDLESS_EPOCH = 1000
-# A trial is read back this often, so that one that has diverged ends early.
-CHUNK = 10
 # Validation samples whose mean loss is one score of a trial.
 SCORE_BATCH = 32
 # Numbers that are variables of the step: changing them retraces nothing.
@@ -84,7 +83,7 @@ class Pace:
 
 
 class Studio:
-    """One problem, one compiled Trainer.
+    """One problem, and one compiled Trainer for each way of computing a step.
 
     Args:
         problem: What is trained.
@@ -283,7 +282,7 @@ class Studio:
 
     def _timed_steps(self, steps: int, batch: int | None = None) -> float:
         """Seconds per step, the start of the input pipeline left out."""
-        watch = _Watch(self.budget.clock)
+        watch = Watch(self.budget.clock)
         self._fit(steps, callbacks=[watch], batch=batch)
         if watch.count < 2:
             return watch.total
@@ -365,7 +364,7 @@ class Studio:
                 controls.ramp_high.assign(ramp[1])
             if rate is not None:
                 controls.peak.assign(rate)
-            self._fit(steps, [_Reader(self.trainer, stop, self.on_step)], order=order)
+            self._fit(steps, [Reader(self.trainer, stop, self.on_step)], order=order)
             losses = controls.recorded(0, int(host(controls.step)))
             if score_samples:
                 scores = self._scores(score_samples)
@@ -389,11 +388,11 @@ class Studio:
         with isolated(self.trainer):
             controls.step.assign(0)
             controls.total.assign(warm / max(self.recipe.optimization.warmup_fraction, 0.05))
-            self._fit(warm, callbacks=[_Reader(self.trainer, None, self.on_step)])
+            self._fit(warm, callbacks=[Reader(self.trainer, None, self.on_step)])
             controls.peak.assign(0.0)
             meter.begin()
             before = meter.done
-            reader = _Reader(self.trainer, None, self.on_step)
+            reader = Reader(self.trainer, None, self.on_step)
             self._fit(windows * WINDOW, callbacks=[reader], batch=batch)
             return meter.norms(before)
 
@@ -432,7 +431,7 @@ class Studio:
         batches = max(1, min(samples, size) // SCORE_BATCH)
         data = self.validation.in_order(min(SCORE_BATCH, size)).take(batches)
         data = data.apply(tf.data.experimental.assert_cardinality(batches))
-        reader = _Scores()
+        reader = Scores()
         self.trainer.evaluate(data, verbose=0, callbacks=[reader])
         return reader.each()
 
@@ -458,69 +457,3 @@ class Studio:
         """All metrics on the validation data, or on another source."""
         data = self.evaluation_data(source)
         return dict(self.trainer.evaluate(data, verbose=0, return_dict=True))
-
-
-class _Watch(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
-    """Times executions from the end of the first to the end of the last."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        super().__init__()
-        self.clock = clock
-        self.first = self.last = clock()
-        self.count = 0
-
-    @property
-    def total(self) -> float:
-        return self.last - self.first
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if logs:
-            float(logs["loss"])  # waits for the device
-        self.last = self.clock()
-        if self.count == 0:
-            self.first = self.last
-        self.count += 1
-
-
-class _Reader(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
-    """Looks at a trial's losses now and then, and ends it when asked to."""
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        stop: Callable[[Sequence[float]], bool] | None,
-        on_step: Callable[[], None] | None,
-    ) -> None:
-        super().__init__()
-        self.trainer = trainer
-        self.stop = stop
-        self.on_step = on_step
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if self.on_step is not None:
-            self.on_step()
-        if self.stop is None or (batch + 1) % CHUNK:
-            return
-        controls = self.trainer.controls
-        assert controls is not None
-        done = int(host(controls.step))
-        if self.stop(controls.recorded(0, done).tolist()):
-            self.trainer.stop_training = True
-
-
-class _Scores(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
-    """Takes the running mean that Keras shows apart again, into batches of the same size."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.means: list[float] = []
-        self.batches: list[int] = []
-
-    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.means.append(float((logs or {})["loss"]))
-        self.batches.append(batch + 1)
-
-    def each(self) -> np.ndarray[Any, Any]:
-        """The mean loss of every execution."""
-        done = np.asarray(self.batches, np.float64)
-        return np.diff(np.asarray(self.means) * done, prepend=0.0) / np.diff(done, prepend=0.0)

@@ -23,7 +23,7 @@ from etude.training.averaged_model import AveragedModel
 from etude.training.backends import tensorflow as backend
 from etude.training.controls import Controls
 from etude.training.gradient_meter import GradientMeter
-from etude.training.step import Batch, stages
+from etude.training.step import Batch, accumulated, stages
 
 if TYPE_CHECKING:
     from etude.tasks._base import Task
@@ -383,24 +383,7 @@ class Trainer(AveragedModel):
 
     def _differentiate(self, batch: Batch) -> tuple[Any, Any, list[Any]]:
         """Loss, outputs and (scaled) gradients, over all micro-batches."""
-        count = self.recipe.compute.accumulate
-        if count == 1:
-            return self._differentiate_part(batch)
-        loss, outputs, grads = 0.0, [], None
-        for index in range(count):
-            parts = {}
-            share: Any = None
-            for name in ("x", "y", "weight", "target"):
-                value = getattr(batch, name)
-                if value is not None:
-                    value, share = gradients.micro_batch(value, index, count)
-                parts[name] = value
-            part_loss, y_pred, part_grads = self._differentiate_part(Batch(ids=None, **parts))
-            loss = loss + part_loss * ops.cast(share, part_loss.dtype)
-            grads = gradients.weighted_sum(grads, part_grads, share)
-            outputs.append(y_pred)
-        y_pred = ops.concatenate(outputs, axis=0)[: ops.shape(batch.x)[0]]
-        return loss, y_pred, grads or []
+        return accumulated(batch, self.recipe.compute.accumulate, self._differentiate_part)
 
     def _differentiate_part(self, batch: Batch) -> tuple[Any, Any, list[Any]]:
         def function() -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,10 @@ def draw(
     if not panels:
         return None
     rate = columns.get("learning_rate", [])
+    noise = [value if value > 0 else math.nan for value in columns.get("noise_scale", [])]
+    noise = noise if len(num.finite(noise)) > 1 else []
     best = _best(epochs, columns.get(monitor or "", []), mode or _mode(monitor))
-    low = 0.5 + (0.85 if rate else 0.0)
+    low = 0.5 + (0.85 if rate else 0.0) + (0.85 if noise else 0.0)
     figure = canvas.new(_title(monitor, best, rows), low + 1.85 * len(panels))
     ends = num.limits([0.0, *epochs], 0.0)
     drawn = []
@@ -55,6 +58,9 @@ def draw(
         if best is not None and monitor in _pair(columns, name):
             canvas.dot(axes, *best, canvas.VERMILLION, "best")
         drawn.append(axes)
+    if noise:
+        drawn.append(_panel(figure, 0.5 + (0.85 if rate else 0.0), 0.6))
+        _noise(drawn[-1], *num.points(epochs, noise), ends)
     if rate:
         drawn.append(_panel(figure, 0.5, 0.6))
         _rate(drawn[-1], *num.thin(*num.points(epochs, rate)), ends)
@@ -127,6 +133,24 @@ def _curves(
         labels.append((y[-1], "validation" if judged else "training", ink))
     canvas.line_labels(axes, labels)
     axes.set_ylabel(name)
+
+
+def _noise(axes: Axes, x: Sequence[float], y: Sequence[float], ends: tuple[float, float]) -> None:
+    """The gradient noise scale in samples, which grows by orders of magnitude."""
+    canvas.linear(axes.xaxis, *ends, most=8)
+    low, high = 0.7 * min(y), 1.4 * max(y)
+    canvas.logarithmic(axes.yaxis, low, high)
+    line = ".-" if len(x) < 3 else "-"
+    axes.plot(x, y, line, color=canvas.PURPLE, label="noise_scale")
+    axes.text(
+        1.0 + 0.06 / canvas.size(axes)[0],
+        math.log(y[-1] / low) / math.log(high / low),
+        "noise scale",
+        transform=axes.transAxes,
+        size=canvas.SMALL,
+        color=canvas.PURPLE,
+        va="center",
+    )
 
 
 def _rate(axes: Axes, x: Sequence[float], y: Sequence[float], ends: tuple[float, float]) -> None:
