@@ -104,21 +104,22 @@ class MetaLearner(abc.ABC):
         if all(recipe.is_given(f"{self.writes}.{name}") for name in self.sets):
             return "all that it could find is fixed by you"
         seconds = self.cost(studio, recipe, planned).seconds
+        unit = "s" if planned.timed else "steps"  # nominal costs count these
         if seconds > self.gain * planned.seconds:
             return (
-                f"it would take {seconds:.1f} s, and what it finds is worth about "
-                f"{self.gain:.0%} of {planned.seconds:.1f} s of training"
+                f"it would take {seconds:.1f} {unit}, and what it finds is worth about "
+                f"{self.gain:.0%} of {planned.seconds:.1f} {unit} of training"
             )
         if seconds > self.allowance(planned) * (1.0 + 1e-9):
             return (
-                f"it would take {seconds:.1f} s, and {self.allowance(planned):.1f} s are left for "
-                f"it of the {STUDY_SHARE:.0%} of a run that studies may take"
+                f"it would take {seconds:.1f} {unit}, and {self.allowance(planned):.1f} {unit} are "
+                f"left for it of the {STUDY_SHARE:.0%} of a run that studies may take"
             )
         return None
 
     def key(self, studio: Studio, recipe: Recipe) -> str:
         """Hash of all that the finding depends on."""
-        fingerprint = f"{studio.problem.fingerprint()} {studio.seed}"
+        fingerprint = f"{self.name} {studio.problem.fingerprint()} {studio.seed}"
         return finding_key(recipe, self.reads, self.writes, fingerprint, self.sets)
 
     def finding(

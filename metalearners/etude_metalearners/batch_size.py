@@ -25,6 +25,8 @@ LEAST, MOST, STEPS_OF_AN_EPOCH = 16, 1024, 20
 STEPS = 4
 # A change of less than this may be noise.
 GAIN = 0.05
+# Steps that measuring again takes, where another size is chosen, with an evaluation.
+AGAIN_STEPS = 12
 
 
 class BatchSize(MetaLearner):
@@ -61,6 +63,7 @@ class BatchSize(MetaLearner):
         small = _small(recipe)
         per_sample = planned.costs.step / own
         samples = WARM * own + ROUNDS * WINDOW * small + STEPS * sum(neighbours(own))
+        samples += AGAIN_STEPS * own
         # A smaller batch costs more per sample; XLA compiles anew for every size.
         seconds = 1.2 * samples * per_sample
         seconds += 2 * planned.costs.compile if recipe.compute.xla else 0.0
@@ -152,8 +155,12 @@ def climbed(studio: Studio, own: int, noise: float, end: float) -> dict[int, flo
     for up in (True, False):
         size = own
         while True:
-            size = neighbours(size)[up]
-            if not LEAST <= size <= most or studio.budget.clock() > end:
+            before, size = size, neighbours(size)[up]
+            # A step of twice the size takes twice as long at most, as a rule; and what is chosen
+            # is measured again.
+            expected = STEPS * seconds[before] * (2.0 if up else 1.0)
+            late = studio.budget.clock() + expected + AGAIN_STEPS * seconds[before] > end
+            if not LEAST <= size <= most or late:
                 break
             found = studio.step_seconds(size, STEPS)
             if found is None:

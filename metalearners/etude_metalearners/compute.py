@@ -55,7 +55,8 @@ class Compute(MetaLearner):
         seconds = sum(self._seconds(planned, variant) for variant in worth)
         steps = sum(4 * STEPS * int(v.get("steps_per_execution", 1)) for v in worth)
         if not any(variant.get("xla") for variant in worth):
-            seconds += CURVE_STEPS * sum(MULTIPLES) * planned.costs.step
+            several = max(int(v.get("steps_per_execution", 1)) for v in [{}, *worth])
+            seconds += (CURVE_STEPS + 1) * several * sum(MULTIPLES) * planned.costs.step
         return Cost(seconds, steps + CURVE_STEPS * len(MULTIPLES))
 
     def obstacle(self, studio: Studio, recipe: Recipe, planned: Planned) -> str | None:
@@ -88,6 +89,8 @@ class Compute(MetaLearner):
             # With XLA every size would be compiled anew.
             multiples = () if final.compute.xla else MULTIPLES
             curve = dict(_curve(studio, final.compute.batch_size, multiples))
+        curve[final.compute.batch_size] = rows[chosen]["step_seconds"]
+        curve = dict(sorted(curve.items()))
         seconds = rows[chosen]["step_seconds"]
         saved = 1.0 - seconds / rows[0]["step_seconds"]
         told = [f"{name}: {why}" for name, why in notes.items()]
@@ -161,11 +164,15 @@ def variants(
 
 
 def _precision_obstacle(studio: Studio, name: str) -> str | None:
+    if studio.trainer.distributed:
+        return "a distribution strategy does without"
     why = precision.obstacle(studio.problem.model)
     if why is not None:
         return why
     if name == "mixed_float16" and not backend.has_accelerator():
         return "needs an accelerator"
+    if backend.has_accelerator():  # too fast to be told from the time of a call
+        return None
     ratio = backend.convolution_ratio(name.removeprefix("mixed_"))
     if ratio >= 1.0 - GAIN:
         return f"a convolution is not faster in it here than in float32 ({ratio:.2f} of its time)"

@@ -75,7 +75,9 @@ class Descent(MetaLearner):
         if recipe.optimization.learning_rate is None:
             return "no learning rate was found to go with"
         if not axes(studio, recipe):
-            return "the optimizer has no momentum and no decay, and the model no statistics"
+            return "there is no momentum, decay or statistics that is ours to move"
+        if studio.score_batches(SAMPLES)[1] < pairs.LEAST:
+            return "too few validation samples tell trials apart"
         return super().obstacle(studio, recipe, planned)
 
     def learn(self, studio: Studio, recipe: Recipe, planned: Planned) -> Finding:
@@ -170,7 +172,8 @@ def values(studio: Studio, recipe: Recipe) -> Values:
             found[name] = float(number)
     layers = batch_norm.layers_of(studio.problem.model)
     own = settings.batch_norm_momentum
-    if layers:
+    # One number for all: where they differ someone has chosen it layer by layer.
+    if len({layer.momentum for layer in layers}) == 1 and not studio.trainer.distributed:
         found["batch_norm_momentum"] = float(layers[0].momentum if own is None else own)
     return found
 
@@ -182,7 +185,9 @@ def axes(studio: Studio, recipe: Recipe) -> list[tuple[str, Step]]:
     where they would leave their range.
     """
     there = values(studio, recipe)
-    adaptive = optimizers.is_adaptive(studio.trainer.optimizer)
+    averages = optimizers.averages_gradients(studio.trainer.optimizer)
+    # An optimizer that the model came with has its owner's numbers.
+    own = recipe.optimization.optimizer == optimizers.COMPILED
 
     def free(*names: str) -> bool:
         return all(name in there and not recipe.is_given(f"optimization.{name}") for name in names)
@@ -192,7 +197,7 @@ def axes(studio: Studio, recipe: Recipe) -> list[tuple[str, Step]]:
         if not 0.0 < momentum < HIGHEST:
             return None
         rate = flat.rate_at_momentum(
-            now["learning_rate"], now["momentum"], momentum, adaptive=adaptive
+            now["learning_rate"], now["momentum"], momentum, averages=averages
         )
         tried = {**now, "momentum": momentum, "learning_rate": rate}
         return _same_decay(now, tried, rate)
@@ -211,6 +216,8 @@ def axes(studio: Studio, recipe: Recipe) -> list[tuple[str, Step]]:
     found: list[tuple[str, Step]] = []
     if free("batch_norm_momentum"):
         found.append(("batch_norm_momentum", along_statistics))
+    if own:
+        return found
     if free("momentum", "learning_rate"):
         found.append(("momentum", along_momentum))
     if free("weight_decay"):

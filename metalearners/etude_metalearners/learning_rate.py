@@ -58,7 +58,7 @@ class LearningRate(MetaLearner):
         multiple = recipe.compute.steps_per_execution
         tested, confirmed = self._lengths(planned)
         if _carried(studio, recipe, planned) is not None:
-            tested = 0
+            tested, confirmed = 0, CONFIRM_STEPS
         total = sum(math.ceil(n / multiple) * multiple for n in (tested, confirmed))
         return Cost(total * planned.costs.step, total)
 
@@ -76,6 +76,7 @@ class LearningRate(MetaLearner):
         spent = 0
         carried = _carried(studio, recipe, planned)
         if carried is not None:
+            confirmed = CONFIRM_STEPS  # in the place of a test
             rate: float | None = carried["rate"]
             evidence["carried"] = carried
             why = (
@@ -83,7 +84,7 @@ class LearningRate(MetaLearner):
                 f"{carried['to_batch']}"
             )
         else:
-            tests = self._tested(studio, recipe, planned, tested)
+            tests = self._tested(studio, recipe, planned, tested, confirmed)
             spent += sum(test.spent for test in tests)
             evidence["tests"] = [dataclasses.asdict(test) for test in tests]
             found = tests[-1].found
@@ -92,10 +93,11 @@ class LearningRate(MetaLearner):
             if rate is None:
                 why = f"The rate stays as it was: {found.why}"
         if rate is not None and confirmed:
-            runs = _confirmed(studio, rate, confirmed)
+            left = int(self.allowance(planned) / planned.costs.step + 1e-9) - spent
+            runs = _confirmed(studio, rate, confirmed, max(1, left // confirmed))
             spent += sum(run["steps"] for run in runs)
             evidence["confirmed"] = runs
-            rate = runs[-1]["rate"] if runs[-1]["falls"] else None
+            rate = runs[-1]["rate"] if runs[-1]["falls"] or carried else None
             why += _told(runs)
         return self.finding(
             studio,
@@ -114,14 +116,14 @@ class LearningRate(MetaLearner):
         return max(LEAST_STEPS, min(MOST_STEPS, steps - confirmed)), confirmed
 
     def _tested(
-        self, studio: Studio, recipe: Recipe, planned: Planned, steps: int
+        self, studio: Studio, recipe: Recipe, planned: Planned, steps: int, reserved: int
     ) -> list[RangeTest]:
         """One test, and a second one if the range missed the answer and the run can pay."""
         multiple = recipe.compute.steps_per_execution
         steps = math.ceil(steps / multiple) * multiple  # no execution is cut short
         low, high = span(studio.trainer.optimizer)
         tests = [RangeTest.run(studio, low, high, steps)]
-        left = int(self.allowance(planned) / planned.costs.step + 1e-9) - tests[0].spent
+        left = int(self.allowance(planned) / planned.costs.step + 1e-9) - tests[0].spent - reserved
         left = min(steps, left) // multiple * multiple
         if tests[0].found.extend and left >= LEAST_STEPS:
             shift = SHIFT if tests[0].found.extend == "up" else 1.0 / SHIFT
@@ -173,14 +175,19 @@ def _carried(studio: Studio, recipe: Recipe, planned: Planned) -> dict[str, Any]
     return {"from_batch": before, "to_batch": after, "rate": rate}
 
 
-def _confirmed(studio: Studio, rate: float, steps: int) -> list[dict[str, Any]]:
-    """Short annealed runs, each at half the rate of the one before, until the loss falls."""
+def _confirmed(studio: Studio, rate: float, steps: int, most: int) -> list[dict[str, Any]]:
+    """At most so many short runs, each at half the rate of the one before, until none harms.
+
+    A rate harms where the loss does not stay finite or rises beyond its noise; one that hardly
+    moves in so few steps, such as that of a pretrained model, does not.
+    """
     runs: list[dict[str, Any]] = []
-    for _ in range(1 + HALVINGS):
+    for _ in range(min(most, 1 + HALVINGS)):
         losses = studio.trial(steps, rate=rate).losses.astype("float64")
         part = max(1, len(losses) // 4)
         first, last = float(losses[:part].mean()), float(losses[-part:].mean())
-        falls = bool(np.all(np.isfinite(losses)) and last < first)
+        noise = math.hypot(losses[:part].std(), losses[-part:].std()) / math.sqrt(part)
+        falls = bool(np.all(np.isfinite(losses)) and last < first + 2.0 * noise)
         runs.append({"rate": rate, "score": last, "steps": len(losses), "falls": falls})
         if falls:
             break
@@ -192,4 +199,4 @@ def _told(runs: Sequence[dict[str, Any]]) -> str:
     if runs[-1]["falls"]:
         halved = f", after the rate was halved {len(runs) - 1} times" if len(runs) > 1 else ""
         return f". A run of {runs[-1]['steps']} steps confirms it{halved}"
-    return ". The loss falls in no short run at it or at its halves: the rate stays as it was"
+    return ". In short runs at it, and at its halves, the loss rises: the least is taken, if any"

@@ -71,6 +71,8 @@ class Optimizer(MetaLearner):
             return "the model was compiled with an optimizer"
         if recipe.is_given("optimization.learning_rate"):
             return "the learning rate is fixed, and it belongs to the optimizer"
+        if studio.score_batches(SAMPLES)[1] < pairs.LEAST:
+            return "too few validation samples tell optimizers apart"
         return super().obstacle(studio, recipe, planned)
 
     def learn(self, studio: Studio, recipe: Recipe, planned: Planned) -> Finding:

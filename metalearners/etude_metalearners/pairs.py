@@ -7,11 +7,15 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 Floats = npt.NDArray[np.float64]
 
 BOUND = 2.8
 """Standard errors by which a trial must be better: of ten things tried, none is by chance."""
+
+LEAST = 8
+"""Batches below which trials are not compared."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,15 +25,17 @@ class Difference:
     Attributes:
         mean: Negative where the first is better.
         error: Standard error of the mean, from the spread over batches.
+        bound: Standard errors that are as unlikely with so many batches as 2.8 with very many.
     """
 
     mean: float
     error: float
+    bound: float = BOUND
 
     @property
     def better(self) -> bool:
         """Whether the first trial is better beyond doubt."""
-        return self.mean < -BOUND * self.error
+        return self.mean < -self.bound * self.error
 
 
 def difference(one: Floats, other: Floats) -> Difference:
@@ -51,4 +57,5 @@ def difference(one: Floats, other: Floats) -> Difference:
     if len(differences) < 2:
         return Difference(float(differences.mean()), math.inf)
     error = float(differences.std(ddof=1) / math.sqrt(len(differences)))
-    return Difference(float(differences.mean()), error)
+    bound = float(stats.t.isf(stats.norm.sf(BOUND), len(differences) - 1))
+    return Difference(float(differences.mean()), error, bound)

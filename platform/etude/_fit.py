@@ -17,7 +17,7 @@ from etude.report import Plan, Report, Tuning
 from etude.report.progress import Progress
 
 # The largest batch that is chosen without a study, and how many steps an epoch should have.
-LARGEST_BATCH, STEPS_WANTED = 128, 100
+LARGEST_BATCH, STEPS_WANTED = 64, 100
 # Keras' callbacks that set the learning rate: beside a schedule they would compound with it.
 SCHEDULING = frozenset({"LearningRateScheduler", "ReduceLROnPlateau"})
 

@@ -19,6 +19,7 @@ from etude.findings import Cost, Finding
 from etude.recipe import Recipe
 from etude.report.progress import Progress
 from etude.training import snapshot
+from etude.training.backends.tensorflow import OUT_OF_MEMORY
 from etude.training.store import Store
 from etude.training.studio import Studio
 from etude_metalearners import STUDY_SHARE, MetaLearner, Planned, learners
@@ -76,6 +77,7 @@ class Preparation:
         known = self._known_findings() if self.store is not None else None
         start = self.budget.spent()
         self.measure()
+        self.recipe = self.studio.recipe  # with as many micro-batches as memory asked for
         self.ledger += [
             {"part": "inspection", "predicted": None, "true": self.inspected},
             {"part": "measuring", "predicted": None, "true": self.budget.spent() - start},
@@ -94,7 +96,11 @@ class Preparation:
                 }
             )
             if self.store is not None:
-                self.store.save_findings(self.findings, {"spent": self.budget.spent()})
+                # With those of an earlier, killed call that were not reached yet.
+                done = {finding.key for finding in self.findings}
+                later = [finding for finding in known or () if finding.key not in done]
+                meta = {"spent": self.budget.spent()}
+                self.store.save_findings([*self.findings, *later], meta)
             self.studied += finding.true
             self._take_over(finding)
         self.studio.forget_others()
@@ -107,7 +113,13 @@ class Preparation:
             return learner.skipped(self.studio, self.recipe, obstacle)
         expected = self._cost(learner, planned)
         self.shown.phase(f"studying the {learner.name.replace('_', ' ')}", expected.steps)
-        finding = learner.learn(self.studio, self.recipe, planned)
+        try:
+            finding = learner.learn(self.studio, self.recipe, planned)
+        except OUT_OF_MEMORY:
+            self.studio.build(self.recipe)
+            self.studio.forget_others()
+            why = "the device's memory does not suffice for it"
+            return learner.skipped(self.studio, self.recipe, why)
         return dataclasses.replace(finding, predicted=expected)
 
     def expected(self) -> dict[str, float]:
@@ -128,7 +140,7 @@ class Preparation:
 
     def _planned(self) -> Planned:
         """The run as planned now, with what studies have taken of it so far."""
-        if self.budget.seconds is not None:
+        if self._is_timed():
             # A plan counts studies that have not taken their time yet.
             ahead = 0.0 if self.ledger else self.studied.seconds
             steps = self.schedule(ahead).total_steps
@@ -142,6 +154,15 @@ class Preparation:
         costs = CostModel(step=1.0, evaluation=batches / 3.0)
         left = STUDY_SHARE * steps - self.studied.steps
         return Planned(steps, left, costs, findings=tuple(self.findings))
+
+    def _is_timed(self) -> bool:
+        """Whether time ends the run, and not epochs within it."""
+        if self.budget.seconds is None:
+            return False
+        if self.epochs is None:
+            return True
+        schedule = self.schedule()
+        return schedule.most is None or schedule.total_steps < schedule.most
 
     def _take_over(self, finding: Finding) -> None:
         """Goes on by what was found; measures again where a step costs something else now."""
@@ -187,10 +208,12 @@ class Preparation:
         tested = (test.size or 0) / size if test is not None and size else 0.0
         seconds = self._snapshot_seconds()
         files = 3.0 * seconds + PAGE_SECONDS if self.store else 0.0
+        # The best weights need no last evaluation: they had one when they were found.
+        last = 0.0 if self.recipe.regularization.best_weights else 1.0
         self.costs = self.studio.costs = dataclasses.replace(
             costs,
             snapshot=seconds,
-            finish=costs.evaluation * (1.0 + tested) + FINISH_SECONDS + files,
+            finish=costs.evaluation * (last + tested) + FINISH_SECONDS + files,
         )
         return self.costs
 

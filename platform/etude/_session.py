@@ -202,6 +202,7 @@ class Session:
         compute = dataclasses.replace(self.prepared.recipe.compute, accumulate=accumulate)
         self.studio.build(dataclasses.replace(self.prepared.recipe, compute=compute))
         self.studio.warm()
+        self.studio.forget_others()
         self.budget.resume(float(meta["progress"]["spent"]))
         run = self._run(
             Schedule.from_dict(meta["progress"]["schedule"]),
@@ -270,18 +271,25 @@ class Session:
             report, model=self.problem.model, keras_history=run.keras_history
         )
 
+    def _figures_of_best(self, run: Run) -> dict[str, float]:
+        """The validation figures of the weights that the model was given back, if it was."""
+        progress = run.progress
+        if progress.best is None or not self.studio.recipe.regularization.best_weights:
+            return {}
+        row = progress.history[self.problem.monitor].index(progress.best[0])
+        return {k: v[row] for k, v in progress.history.items() if k.startswith("val_")}
+
     def _report(self, run: Run) -> Report:
         progress = run.progress
         self.shown.phase("evaluating")
         start = self.budget.spent()
-        outcome: dict[str, float] = {}
+        # The best weights were evaluated as they were found; the latest ones maybe not.
+        outcome = self._figures_of_best(run)
         if progress.reason != INTERRUPTED:
-            outcome = {f"val_{k}": v for k, v in self.studio.evaluate().items()}
+            outcome = outcome or {f"val_{k}": v for k, v in self.studio.evaluate().items()}
             if self.problem.test is not None:
                 tested = self.studio.evaluate(self.problem.test)
                 outcome |= {f"test_{k}": v for k, v in tested.items()}
-        elif progress.best is not None:
-            outcome = {self.problem.monitor: progress.best[0]}
         spent = self.budget.spent()
         for part, seconds in progress.seconds.items():
             self.prepared.ledger.append(

@@ -21,7 +21,7 @@ def descent(rate: float, momentum: float, decay: float, steps: int) -> float:
 @pytest.mark.parametrize("after", [0.0, 0.5, 0.95])
 def test_sgd_goes_as_far_along_rate_over_one_minus_momentum(after: float) -> None:
     before = 0.9
-    rate = flat.rate_at_momentum(1e-4, before, after, adaptive=False)
+    rate = flat.rate_at_momentum(1e-4, before, after, averages=False)
     decay = flat.decay_at_rate(0.5, 1e-4, rate)
     expected = descent(1e-4, before, 0.5, 4000)
     assert descent(rate, after, decay, 4000) == pytest.approx(expected, rel=0.02)
@@ -32,7 +32,7 @@ def test_sgd_goes_as_far_along_rate_over_one_minus_momentum(after: float) -> Non
 
 
 def test_an_adaptive_rate_stays_at_another_momentum() -> None:
-    assert flat.rate_at_momentum(0.01, 0.9, 0.5, adaptive=True) == 0.01
+    assert flat.rate_at_momentum(0.01, 0.9, 0.5, averages=True) == 0.01
 
 
 def test_sgd_covers_an_epoch_in_any_batch_size() -> None:

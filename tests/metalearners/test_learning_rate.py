@@ -213,7 +213,7 @@ def test_a_rate_at_which_the_loss_rises_is_halved_until_it_falls(
     monkeypatch.setattr(studio, "trial", trial)
     for limit, expected in ((1.0, [1.0]), (0.3, [1.0, 0.5, 0.25]), (0.0, [1.0, 0.5, 0.25])):
         seen.clear()
-        runs = learning_rate._confirmed(studio, 1.0, 40)
+        runs = learning_rate._confirmed(studio, 1.0, 40, 3)
         assert seen == expected
         assert runs[-1]["falls"] == (limit > 0.0)
     assert "halved 2 times" in learning_rate._told([{"steps": 40, "falls": True}] * 3)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from etude.errors import RecipeError
-from etude.optim import momentum
+from etude.optim import _registry, momentum
+from etude.recipe import Optimization
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -55,6 +58,49 @@ def test_adam_with_a_moving_beta_1() -> None:
         rate = 0.1 * np.sqrt(1 - 0.999**t) / (1 - beta**t)
         w -= rate * m / (np.sqrt(v) + 1e-7)
     np.testing.assert_allclose(keras.ops.convert_to_numpy(weight), [w], rtol=1e-4)
+
+
+def stepping(made: Any, weight: Any, moved: dict[str, Any]) -> Any:
+    """A traced step on a bowl, with some of the optimizer's numbers as tensors."""
+
+    @tf.function
+    def step() -> None:
+        with momentum.moving(made, **moved):
+            made.apply_gradients([(2.0 * weight.value, weight)])
+
+    return step
+
+
+@pytest.mark.parametrize("name", sorted(_registry.OPTIMIZERS))
+def test_every_optimizer_can_be_steered(name: str) -> None:
+    """Oracle: the optimizer made with these numbers."""
+    results = []
+    for steered in (False, True):
+        numbers = {"momentum": 0.7, "weight_decay": 0.1}
+        if steered:
+            numbers = {"momentum": 0.9, "weight_decay": 0.3}
+        made = _registry.build(Optimization(name, learning_rate=0.1, **numbers))
+        assert momentum.movable(made, cycled=False, steered=True) == {
+            "momentum": True,
+            "weight_decay": True,
+        }
+        weight = keras.Variable(np.full((2, 2), 1.5, np.float32))
+        made.build([weight])
+        moved = {"value": tf.constant(0.7), "weight_decay": tf.constant(0.1)} if steered else {}
+
+        step = stepping(made, weight, moved)
+        for _ in range(4):
+            step()
+        results.append(keras.ops.convert_to_numpy(weight))
+    np.testing.assert_allclose(results[1], results[0], rtol=2e-5)
+
+
+def test_a_class_that_is_not_known_keeps_its_numbers() -> None:
+    class Own(keras.optimizers.SGD):  # type: ignore[misc, unused-ignore]
+        pass
+
+    made = Own(0.1, momentum=0.9, weight_decay=0.1)
+    assert not any(momentum.movable(made, cycled=False, steered=True).values())
 
 
 def test_an_optimizer_without_momentum_is_refused() -> None:

@@ -122,6 +122,9 @@ def test_windows_are_those_of_a_plain_loop() -> None:
         record(tf.constant(gradient))
     assert meter.done == CAPACITY + 5
     assert len(meter.norms(CAPACITY + 4)[0]) == 0
+    for gradient in gradients[:WINDOW]:  # and it is over with that window
+        record(tf.constant(gradient))
+    np.testing.assert_allclose(meter.norms(CAPACITY + 5)[1], large[:1], rtol=1e-5)
 
 
 def test_a_variable_without_a_gradient_counts_nothing() -> None:

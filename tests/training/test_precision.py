@@ -14,6 +14,7 @@ from etude.errors import RecipeError
 from etude.recipe import Recipe
 from etude.training import precision
 from etude.training.studio import Studio
+from etude.training.trainer import Trainer
 
 from . import helpers
 
@@ -64,6 +65,22 @@ def test_a_subclassed_model_is_refused() -> None:
     assert "cannot be told" in (precision.obstacle(model) or "")
     with pytest.raises(RecipeError, match="which layer is its head"):
         precision.layers_before_head(model)
+    with pytest.raises(RecipeError, match="cannot be trained in mixed_bfloat16"):
+        Trainer(model, Recipe().give(compute={"precision": "mixed_bfloat16"}))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_trainer_alone_has_the_statistics_of_its_recipe(value: float) -> None:
+    """Momentum 1 keeps the first statistics, 0 has those of the last batch alone."""
+    model = helpers.functional()
+    layer = next(x for x in model.layers if isinstance(x, keras.layers.BatchNormalization))
+    trainer = Trainer(model, Recipe().give(optimization={"batch_norm_momentum": value}))
+    trainer.compile("sgd", helpers.loss())
+    x, y = helpers.images(32)
+    trainer.fit(x, y, batch_size=16, verbose=0, shuffle=False)
+    moved = float(np.abs(np.asarray(layer.moving_mean)).max())
+    assert (moved == 0.0) == (value == 1.0)
+    assert layer.momentum == 0.9 and layer.get_config()["momentum"] == 0.9
 
 
 def test_a_model_of_another_precision_is_left_alone() -> None:

@@ -14,7 +14,7 @@ from etude._fit import starting_recipe
 from etude.budget import Budget
 from etude.recipe import Recipe
 from etude.training import memory
-from etude.training.studio import SCORE_BATCH, Studio
+from etude.training.studio import Studio
 from etude.training.trainer import Trainer
 
 from . import helpers
@@ -110,15 +110,48 @@ def test_scores_are_the_losses_of_small_batches() -> None:
     studio = open_studio(model, count=800)
     held = studio.validation.arrays(10**9)
     assert held is not None and len(held) == 120
-    found = studio.trial(0 + 1, rate=0.0, score_samples=1000).scores
-    assert len(found) == 120 // SCORE_BATCH
+    stated = {"learning_rate": 0.0, "batch_norm_momentum": 1.0}  # nothing moves
+    with studio.at(studio.recipe.give(optimization=stated)):
+        found = studio.trial(1, score_samples=1000).scores
+    size, batches = studio.score_batches(1000)
+    assert len(found) == batches == 120 // 7 and size == 7
     for index, mean in enumerate(found):
-        part = slice(index * SCORE_BATCH, (index + 1) * SCORE_BATCH)
+        part = slice(index * size, (index + 1) * size)
         logits = model(held.images[part].astype("float32"), training=False)
         expected = helpers.loss()(held.labels[part], logits) + sum(model.losses)
-        # The one step moves batch normalization's statistics a little.
-        assert mean == pytest.approx(float(expected), rel=0.2)
-    assert found.mean() == pytest.approx(np.mean(found))
+        assert mean == pytest.approx(float(expected), rel=1e-4)
+    with studio.at(studio.recipe.give(optimization=stated)):
+        few = studio.trial(1, score_samples=40).scores
+    size, batches = studio.score_batches(40)
+    every = 120 // (size * batches)
+    assert size == 2 and batches == 20 and every == 3
+    x, y = held.images[: size * every : every], held.labels[: size * every : every]
+    logits = model(x.astype("float32"), training=False)
+    assert few[0] == pytest.approx(float(helpers.loss()(y, logits) + sum(model.losses)), rel=1e-4)
+
+
+@pytest.mark.parametrize("multiple", [2, 64, 128])
+def test_several_steps_per_execution_are_timed_and_scored(multiple: int) -> None:
+    studio = open_studio(stated=Recipe().give(compute={"steps_per_execution": multiple}), count=800)
+    assert studio.measure(0.5).step > 0.0
+    trial = studio.trial(4, score_samples=120)
+    assert len(trial.losses) == max(4, multiple)
+    _, batches = studio.score_batches(120)
+    assert batches % multiple == 0 or batches == 1
+    assert len(trial.scores) == max(1, batches // multiple)
+    assert np.all(np.isfinite(trial.scores))
+
+
+def test_an_owners_optimizer_with_a_loss_scale_is_built_once() -> None:
+    model = helpers.sequential()
+    own = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1, momentum=0.9))
+    model.compile(own, helpers.loss())
+    studio = open_studio(model)
+    count = len(own.variables)
+    with studio.at(studio.recipe.give(compute={"steps_per_execution": 2})):
+        studio.trial(4)
+    assert len(own.variables) == count
+    assert np.isfinite(studio.trial(4).losses).all()
 
 
 def test_another_order_of_samples_is_another_order_for_everyone() -> None:

@@ -88,8 +88,6 @@ def gathered(
     ids: tf.data.Dataset,
     spec: Spec,
     take: Callable[[Array], tuple[Array, ...]],
-    *,
-    batch: int | None,
 ) -> tf.data.Dataset:
     """The samples of a stream of id batches, fetched by a NumPy function.
 
@@ -97,7 +95,6 @@ def gathered(
         ids: Dataset of int64 ids `(batch,)`.
         spec: What a sample is.
         take: From ids to the parts of a batch.
-        batch: The static batch size, or `None`.
     """
     import tensorflow as tf
 
@@ -107,7 +104,7 @@ def gathered(
         # The samples stay in NumPy: no copy of the whole set, and memory-mapped files stay on disk.
         values = tf.numpy_function(take, [numbers], dtypes, stateful=False)
         for value, shape in zip(values, shapes, strict=True):
-            value.set_shape((batch, *shape[1:]))
+            value.set_shape((None, *shape[1:]))
         return tuple(values)
 
     return ids.map(fetch, num_parallel_calls=2, deterministic=True).prefetch(2)
@@ -232,12 +229,12 @@ class ArraySource(Source):
     def in_order(self, batch_size: int) -> tf.data.Dataset:
         """One pass in natural order; the last batch may be smaller."""
         ids = shuffle.ids_in_order(self.size, batch_size)
-        return gathered(ids, self.spec, self._take, batch=None)
+        return gathered(ids, self.spec, self._take)
 
     def shuffled(self, batch_size: int, *, seed: int, start: int = 0) -> tf.data.Dataset:
         """Endless full batches, a function of `seed`, beginning with step `start`."""
         ids = shuffle.id_stream(self.size, batch_size, seed, start)
-        return gathered(ids, self.spec, self._take, batch=batch_size)
+        return gathered(ids, self.spec, self._take)
 
 
 def in_memory(source: Source, limit: int) -> Source:

@@ -167,6 +167,17 @@ def rate_scale(optimizer: Any) -> float:
     return 1.0 if row is None else row.scale
 
 
+def is_known(optimizer: Any) -> bool:
+    """Whether an optimizer is of a class in the registry, and not of one derived from it."""
+    return any(type(unwrapped(optimizer)) is row.factory for row in OPTIMIZERS.values())
+
+
+def averages_gradients(optimizer: Any) -> bool:
+    """Whether momentum weights gradients to a sum of 1, as in Adam; else to 1 / (1 - ρ)."""
+    row = _row(optimizer)
+    return row is not None and row.momentum == "beta_1"
+
+
 def is_adaptive(optimizer: Any) -> bool:
     """Whether the length of a step does not grow with the gradient, as in Adam.
 

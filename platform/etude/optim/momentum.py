@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etude.errors import RecipeError
-from etude.optim._registry import momentum_attribute, unwrapped
+from etude.optim._registry import is_known, momentum_attribute, unwrapped
 from etude.optim.traced import replaced
 from etude.recipe import Optimization
 
@@ -73,7 +73,9 @@ def movable(optimizer: Any, *, cycled: bool, steered: bool) -> dict[str, bool]:
         cycled: Whether a schedule moves its momentum.
         steered: Whether studies may move what it has.
     """
-    decays = getattr(unwrapped(optimizer), "weight_decay", None) is not None
+    # Of a class that Étude does not know nobody can tell what it does with its numbers.
+    steered = steered and is_known(optimizer)
+    decays = bool(getattr(unwrapped(optimizer), "weight_decay", None))
     return {
         "momentum": cycled or (steered and momentum_of(optimizer) > 0.0),
         "weight_decay": steered and decays,

@@ -12,7 +12,7 @@ from etude.inspection.model import check_own_fit
 from etude.optim import _registry as optimizers
 from etude.optim.schedules import SCHEDULES
 from etude.recipe import Recipe
-from etude.training import _keras_compat
+from etude.training import _keras_compat, precision
 
 _REFUSED = (
     "train_step", "test_step", "predict_step", "compute_metrics", "make_train_function",
@@ -74,6 +74,14 @@ def check_parts(
             required=f"accumulate: at most {compute.batch_size}, the batch size",
             received=f"accumulate: {compute.accumulate}",
             advice="lower `accumulate`, or raise `batch_size`",
+        )
+    if compute.precision != precision.OWN and precision.obstacle(model) is not None:
+        raise RecipeError(
+            f"The model cannot be trained in {compute.precision}.",
+            required="a Functional or Sequential model with layers in float32 before its head",
+            received=f"{type(model).__name__}: {precision.obstacle(model)}",
+            advice="set keras.mixed_precision.set_dtype_policy(…) before the model is made, and "
+            "leave `compute.precision` out",
         )
     own_loss = type(model).compute_loss is not keras.Model.compute_loss
     if settings.label_smoothing and own_loss:

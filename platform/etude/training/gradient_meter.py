@@ -47,18 +47,19 @@ class GradientMeter:
             gradients: Tensors, times `scale`; or `None` where there is none.
             scale: The factor of a loss-scaling optimizer, a float32 scalar.
         """
-        first = ops.cast(ops.equal(self.count.value, 0), "float32")
+        first = ops.equal(self.count.value, 0)
         index = ops.reshape(ops.cast(self.windows.value % CAPACITY, "int32"), (1, 1))
         small, large = ops.zeros((), "float32"), ops.zeros((), "float32")
         for total, gradient in zip(self.sums, gradients, strict=True):
             if gradient is None:
                 continue
             value = ops.cast(gradient, "float32") / scale
-            summed = total.value * (1.0 - first) + value
+            # Chosen, not multiplied by 0: what is not finite would stay for ever.
+            summed = ops.where(first, value, total.value + value)
             total.assign(summed)
             small += ops.sum(ops.square(value))
             large += ops.sum(ops.square(summed))
-        before = ops.take(self.small.value, index[0, 0]) * (1.0 - first)
+        before = ops.where(first, 0.0, ops.take(self.small.value, index[0, 0]))
         for row, entry in ((self.small, before + small), (self.large, large)):
             row.assign(ops.scatter_update(row.value, index, ops.reshape(entry, (1,))))
         full = ops.equal(self.count.value, WINDOW - 1)

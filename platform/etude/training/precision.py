@@ -51,6 +51,13 @@ def obstacle(model: Any) -> str | None:
     return None if any(layer.weights for layer in layers) else "no layer computes in float32"
 
 
+def scaled(optimizer: Any) -> Any:
+    """The optimizer with its loss scaled, as gradients in float16 need it."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer)
+
+
 @contextlib.contextmanager
 def computing(model: Any, precision: str) -> Iterator[None]:
     """Within the context the model's layers, but for its head, compute in `precision`.

@@ -54,13 +54,15 @@ class Reader(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         self.trainer = trainer
         self.stop = stop
         self.on_step = on_step
+        self._looked = 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Tells that an execution is over, and looks at the losses when it is time."""
         if self.on_step is not None:
             self.on_step()
-        if self.stop is None or (batch + 1) % CHUNK:
+        if self.stop is None or (batch + 1) // CHUNK == self._looked:
             return
+        self._looked = (batch + 1) // CHUNK  # an execution may have several steps
         controls = self.trainer.controls
         assert controls is not None
         done = int(host(controls.step))

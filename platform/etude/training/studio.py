@@ -12,9 +12,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
 from etude.budget import Budget, CostModel
 from etude.data._base import Source
@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 EVALUATION_FACTOR = 4
 # An endless stream has no epochs: this many steps stand for one.
 ENDLESS_EPOCH = 1000
-# Validation samples whose mean loss is one score of a trial.
-SCORE_BATCH = 32
+# Validation samples whose mean loss is one score of a trial, at most; fewer where there would not
+# be as many scores as are wanted.
+SCORE_BATCH, SCORES_WANTED = 32, 16
 # Numbers that are variables of the step: changing them retraces nothing.
 FREE = frozenset(
     {f"optimization.{name}" for name in ("learning_rate", "momentum", "weight_decay")}
@@ -168,8 +169,6 @@ class Studio:
             settings = dataclasses.replace(settings, learning_rate=None)
         with trainer.scope():
             optimizer = optimizers.build(settings, problem.compiled_optimizer)
-            if recipe.compute.precision == "mixed_float16":
-                optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         trainer.compile(
             optimizer,
             problem.loss,
@@ -177,7 +176,8 @@ class Studio:
             weighted_metrics=problem.weighted_metrics() or None,
         )
         with trainer.scope():
-            trainer.optimizer.build(trainer.trainable_variables)
+            if not trainer.optimizer.built:  # a second build of a loss-scaling one goes wrong
+                trainer.optimizer.build(trainer.trainable_variables)
         if not trainer.distributed:
             trainer.meter = GradientMeter(trainer.trainable_variables)
         return trainer
@@ -235,6 +235,7 @@ class Studio:
                 received=str(error).splitlines()[0][:200],
                 advice="use smaller images, a smaller model, or another device",
             ) from error
+        self._trainers.pop(self._key(self.recipe), None)  # its memory is what is wanted
         self.events.append(
             f"Out of memory: the batch of {compute.batch_size} is now computed in {count} "
             f"micro-batches of {math.ceil(compute.batch_size / count)}."
@@ -267,16 +268,19 @@ class Studio:
         """
         compile_seconds = self.warm()
         clock = self.budget.clock
+        multiple = self.recipe.compute.steps_per_execution
         with isolated(self.trainer):
-            per_step = self._timed_steps(4)
-            steps = int(min(50, limit / max(per_step, 1e-6)))
+            per_step = self._timed_steps(4 * multiple)
+            steps = int(min(50, limit / max(per_step * multiple, 1e-6)))
             if steps >= 8:  # a heavy step is known well enough by then, and costs too much
-                per_step = self._timed_steps(steps)
+                per_step = self._timed_steps(steps * multiple)
             whole = math.ceil(self.validation.count() / self.evaluation_batch)
             part = min(whole, 8 if steps >= 8 else 1)
             start = clock()
             self._evaluate(part)
             evaluation = (clock() - start) * whole / part
+        if self.costs is not None:  # what was traced already says nothing of another trace
+            compile_seconds = max(compile_seconds, self.costs.compile)
         self.costs = CostModel(step=per_step, evaluation=evaluation, compile=compile_seconds)
         return self.costs
 
@@ -356,8 +360,9 @@ class Studio:
         start = clock()
         scores = np.zeros(0)
         with isolated(self.trainer):
+            multiple = self.recipe.compute.steps_per_execution
             controls.step.assign(0)
-            controls.total.assign(float(steps))
+            controls.total.assign(float(math.ceil(steps / multiple) * multiple))
             controls.ramping.assign(float(ramp is not None))
             if ramp is not None:
                 controls.ramp_low.assign(ramp[0])
@@ -390,6 +395,10 @@ class Studio:
             controls.total.assign(warm / max(self.recipe.optimization.warmup_fraction, 0.05))
             self._fit(warm, callbacks=[Reader(self.trainer, None, self.on_step)])
             controls.peak.assign(0.0)
+            # Momentum would go on to move the weights.
+            for variable in self.trainer.optimizer.variables:
+                if len(variable.shape) > 0:
+                    variable.assign(ops.zeros(variable.shape, variable.dtype))
             meter.begin()
             before = meter.done
             reader = Reader(self.trainer, None, self.on_step)
@@ -421,15 +430,31 @@ class Studio:
             callbacks=list(callbacks),
         )
 
+    def score_batches(self, samples: int) -> tuple[int, int]:
+        """How many samples are a score, and how many scores so many validation samples give.
+
+        Args:
+            samples: Wanted, if there are as many.
+        """
+        samples = min(samples, self.validation.count())
+        multiple = self.recipe.compute.steps_per_execution  # Keras tells the mean of so many
+        size = max(1, min(SCORE_BATCH, samples // SCORES_WANTED) // multiple)
+        batches = max(1, samples // size) // multiple * multiple
+        return size, max(1, batches)
+
     def _scores(self, samples: int) -> np.ndarray[Any, Any]:
         """Mean loss of each batch of the first validation samples, `(batches,)`.
 
         The batches are small, so that there are enough to tell how far their means scatter, and
         the same for every trial, so that trials can be compared batch by batch.
         """
-        size = self.validation.count()
-        batches = max(1, min(samples, size) // SCORE_BATCH)
-        data = self.validation.in_order(min(SCORE_BATCH, size)).take(batches)
+        there = self.validation.count()
+        size, batches = self.score_batches(samples)
+        # Of each stretch every so many samples: a set in the order of its classes has all of them.
+        every = max(1, there // max(1, size * batches))
+        data = self.validation.in_order(size * every).take(batches)
+        if every > 1:
+            data = data.map(lambda *parts: tf.nest.map_structure(lambda t: t[::every], parts))
         data = data.apply(tf.data.experimental.assert_cardinality(batches))
         reader = Scores()
         self.trainer.evaluate(data, verbose=0, callbacks=[reader])

@@ -81,6 +81,8 @@ class Trainer(AveragedModel):
         )
         self._own_compute_loss = type(model).compute_loss is not keras.Model.compute_loss
         self._free_rate = True
+        own = recipe.optimization
+        self._scheduled = monitored or own.schedule != "constant" or own.warmup_steps > 0
         self._moves = {"momentum": False, "weight_decay": False}
         self._own: dict[str, float | None] = {}
         self._claim: Callable[[], None]
@@ -94,7 +96,8 @@ class Trainer(AveragedModel):
         if (
             monitored
             or recipe.optimization.schedule != "constant"
-            or (recipe.optimization.warmup_steps)
+            or recipe.optimization.warmup_steps
+            or recipe.optimization.batch_norm_momentum is not None
         ):
             with self.scope():
                 self.controls = Controls(recipe.optimization)
@@ -172,10 +175,14 @@ class Trainer(AveragedModel):
             if optimizer is None:
                 optimizer = self._make_optimizer()
             optimizer = keras.optimizers.get(optimizer)
+            if auto_scale_loss and self.recipe.compute.precision == "mixed_float16":
+                optimizer = precision.scaled(optimizer)
             if settings.cycle_momentum:
                 momentum.check_movable(optimizer)
             self._moves = momentum.movable(
-                optimizer, cycled=settings.cycle_momentum, steered=self._monitored
+                optimizer,
+                cycled=settings.cycle_momentum,
+                steered=self._monitored and not self.distributed,
             )
             super().compile(
                 optimizer,
@@ -364,7 +371,7 @@ class Trainer(AveragedModel):
             return self._run_model(x, training)
         with contextlib.ExitStack() as stack:
             stack.enter_context(precision.computing(self.model, self.recipe.compute.precision))
-            if self.controls is not None:
+            if self.controls is not None and not self.distributed:
                 layers = batch_norm.layers_of(self.model)
                 value = self.controls.batch_norm_momentum.value
                 stack.enter_context(batch_norm.moving(layers, value))
@@ -400,7 +407,7 @@ class Trainer(AveragedModel):
         moved: dict[str, Any] = {}
         if self.controls is not None:
             share = self.controls.share()
-            if self._free_rate:
+            if self._free_rate and self._scheduled:
                 rate = self.controls.rate(share)
                 self.controls.latest.assign(rate)
                 self.optimizer.learning_rate.assign(rate)

@@ -41,14 +41,15 @@ def draw(finding: Finding) -> Figure | None:
 def _title(race: Sequence[Mapping[str, Any]], names: Sequence[str], chosen: Any) -> str:
     if chosen is None:
         return f"A race of {len(race)} optimizers"
-    best = [
-        name
+    scores = {
+        name: num.number(row.get("score"))
         for name, row in zip(names, race, strict=True)
-        if row.get("error") is None and math.isfinite(num.number(row.get("score")))
-    ]
-    if best == [chosen]:
+        if math.isfinite(num.number(row.get("score")))
+    }
+    best = min(scores, key=lambda name: scores[name], default=chosen)
+    if best == chosen:
         return f"{chosen} has the best score of {len(race)} optimizers"
-    return f"{chosen} is taken" + (f"; {best[0]} has the best score" if len(best) == 1 else "")
+    return f"{chosen} is taken; {best} scores better, but not beyond chance"
 
 
 def smoothed(losses: Sequence[Any]) -> tuple[list[float], list[float]]:

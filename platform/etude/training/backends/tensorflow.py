@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -56,6 +57,7 @@ def has_accelerator() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
+@functools.cache
 def convolution_ratio(dtype: str) -> float:
     """Time of a convolution in `dtype` over that in float32, on the device that trains.
 
