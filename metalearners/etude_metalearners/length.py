@@ -53,10 +53,10 @@ class Length(MetaLearner):
                 "step_seconds": costs.step,
                 "evaluation_seconds": costs.evaluation,
                 "shares": {
-                    "study and before": studio.budget.spent(),
+                    "study": studio.budget.spent(),
                     "training": training,
                     "finish": costs.finish,
-                    "evaluation and reserve": max(0.0, left - training - costs.finish),
+                    "evaluation": max(0.0, left - training - costs.finish),
                 },
             },
             cost=Cost(),

@@ -246,7 +246,9 @@ def test_the_race_shows_a_curve_and_a_score_for_each() -> None:
     }
     expected = {(r["score"] - r["error"], r["score"] + r["error"]) for r in race if r["error"]}
     assert spans == expected
-    assert title(losses.figure) == "lamb has the best score of 4 optimizers"
+    assert title(losses.figure) == "lamb has the least loss of 4 optimizers"
+    tie = with_evidence(evidence.optimizer(), chosen="adam")
+    assert title(figures.draw(tie)) == "adam is taken; lamb's loss is less, but not beyond doubt"
 
 
 def test_a_run_that_diverges_does_not_press_the_others_flat() -> None:

@@ -112,4 +112,4 @@ def _trials(axes: Axes, trials: Sequence[Mapping[str, Any]]) -> None:
         )
     if not num.finite(scores):
         canvas.nothing(axes, "no finite score")
-    axes.set_ylabel("validation score")
+    axes.set_ylabel("validation loss")

@@ -173,5 +173,5 @@ def _confirmed(axes: Axes, tried: Sequence[Mapping[str, Any]], chosen: float) ->
     steps = {row.get("steps") for row in tried} - {None}
     after = f" after {text.value(steps.pop())} steps" if len(steps) == 1 else ""
     axes.set_xlabel("learning rate")
-    axes.set_ylabel("score" + after)
+    axes.set_ylabel("loss" + after)
     canvas.heading(axes, "tried in short runs")

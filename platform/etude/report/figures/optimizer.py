@@ -48,8 +48,8 @@ def _title(race: Sequence[Mapping[str, Any]], names: Sequence[str], chosen: Any)
     }
     best = min(scores, key=lambda name: scores[name], default=chosen)
     if best == chosen:
-        return f"{chosen} has the best score of {len(race)} optimizers"
-    return f"{chosen} is taken; {best} scores better, but not beyond chance"
+        return f"{chosen} has the least loss of {len(race)} optimizers"
+    return f"{chosen} is taken; {best}'s loss is less, but not beyond doubt"
 
 
 def smoothed(losses: Sequence[Any]) -> tuple[list[float], list[float]]:
@@ -129,7 +129,7 @@ def _scores(
     for tick, name in zip(axes.get_yticklabels(), names, strict=True):
         tick.set_color(canvas.INK)
         tick.set_fontweight("bold" if name == chosen else "normal")
-    axes.set_xlabel("validation score")
+    axes.set_xlabel("validation loss")
     canvas.heading(axes, "± error of the difference to the best")
 
 
