@@ -59,10 +59,11 @@ def test_time_is_filled_and_not_overrun() -> None:
         segments = math.ceil(plan.total_steps / plan.segment)
         evaluations = math.ceil(segments / plan.evaluate_every)
         used = plan.total_steps * 0.1 + evaluations * 0.5 + segments * 0.01 + 2.0
-        assert 0.93 * seconds <= used <= seconds
+        # What is left free, and at most one evaluation that would not fit.
+        assert seconds * (1.0 - budget.MARGIN) - 0.5 <= used <= seconds
         assert plan.total_steps / plan.segment >= 8
-        # Evaluations take about a tenth at most.
-        assert evaluations * 0.5 <= 0.12 * seconds + 0.5
+        # Evaluations take about a sixteenth at most.
+        assert evaluations * 0.5 <= 0.07 * seconds + 0.5
     assert budget.schedule_time(600.0, costs, 50.0, most=100).total_steps == 100
 
 

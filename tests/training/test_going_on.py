@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import etude
 from etude.recipe import Recipe
+from etude.report import Report
 from etude.training import progress
 from etude.training.studio import Studio
 
@@ -90,7 +91,7 @@ def test_the_report_of_an_interruption_is_not_that_of_the_end(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(Studio, "evaluate", killed)
+        patched.setattr(Report, "save", killed)
         with pytest.raises(Killed):  # it has trained to its end, and is killed before the report
             _train(run_dir=tmp_path)
     model, report = _train(run_dir=tmp_path)
