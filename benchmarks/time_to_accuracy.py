@@ -162,7 +162,7 @@ def main() -> None:
     """Runs the arms asked for, and what can be said of all rows that are kept."""
     made = parser(__doc__)
     made.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=tuple(ARMS))
-    made.add_argument("--seeds", type=int, default=3)
+    made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     made.add_argument("--epochs", type=int, default=10)
     made.add_argument("--seconds", type=float, default=100.0, help="Étude's time budget")
     made.add_argument("--size", type=int, choices=(8, 16, 32), default=32)
@@ -175,13 +175,13 @@ def main() -> None:
     made.add_argument("--busy", action="store_true", help="do not wait for an idle machine")
     args = made.parse_args()
     if args.quick:
-        args.seeds, args.epochs, args.seconds, args.size, args.width = 1, 2, 25.0, 16, 4
+        args.seeds, args.epochs, args.seconds, args.size, args.width = [0], 2, 25.0, 16, 4
         args.train, args.expert_epochs = 5_000, 1.0
     train, _ = cifar(args.train, 0, args.size)
     test = test_part(args.size)
     known = args.keep is not None and args.keep.exists()
     rows = [json.loads(line) for line in args.keep.open()] if known else []
-    for seed in range(args.seeds):
+    for seed in args.seeds:
         for arm in args.arms:
             gc.collect()
             load = None if args.busy else wait_until_idle()
