@@ -35,8 +35,9 @@ class LearningRate(MetaLearner):
     steps; `range_test.suggest` says what is read from the losses. Where the range missed the
     answer, a second test looks above or below, if the run is long enough to pay for it. A rate
     that the race of optimizers found at another batch size is carried along its flat direction
-    instead. A short annealed run confirms either: where its loss does not fall, the rate is
-    halved.
+    instead. A short run of the whole schedule confirms either: where its loss rises beyond 2
+    standard errors of its noise, or does not stay finite, the rate is halved. Where two halvings
+    do not help either, a carried rate is taken at its least, and one of a test is not taken.
     """
 
     name: ClassVar[str] = "learning_rate"
@@ -98,7 +99,7 @@ class LearningRate(MetaLearner):
             spent += sum(run["steps"] for run in runs)
             evidence["confirmed"] = runs
             rate = runs[-1]["rate"] if runs[-1]["falls"] or carried else None
-            why += _told(runs)
+            why += _told(runs, taken=rate is not None)
         return self.finding(
             studio,
             recipe,
@@ -195,8 +196,11 @@ def _confirmed(studio: Studio, rate: float, steps: int, most: int) -> list[dict[
     return runs
 
 
-def _told(runs: Sequence[dict[str, Any]]) -> str:
+def _told(runs: Sequence[dict[str, Any]], *, taken: bool) -> str:
+    tried = "it" if len(runs) == 1 else "it and at its halves"
     if runs[-1]["falls"]:
-        halved = f", after the rate was halved {len(runs) - 1} times" if len(runs) > 1 else ""
-        return f". A run of {runs[-1]['steps']} steps confirms it{halved}"
-    return ". In short runs at it, and at its halves, the loss rises: the least is taken, if any"
+        times = {1: "", 2: ", halved once", 3: ", halved twice"}[len(runs)]
+        return f". A run of {runs[-1]['steps']} steps confirms it{times}"
+    told = f". In a run of {runs[-1]['steps']} steps at {tried} the loss rises"
+    rate = f"the least of these, {runs[-1]['rate']:.3g}, is taken"
+    return told + (f": {rate}" if taken else ": the rate stays as it was")

@@ -216,7 +216,16 @@ def test_a_rate_at_which_the_loss_rises_is_halved_until_it_falls(
         runs = learning_rate._confirmed(studio, 1.0, 40, 3)
         assert seen == expected
         assert runs[-1]["falls"] == (limit > 0.0)
-    assert "halved 2 times" in learning_rate._told([{"steps": 40, "falls": True}] * 3)
+
+
+def test_what_short_runs_said_is_told_as_it_was() -> None:
+    falls, rises = ({"steps": 40, "rate": 0.25, "falls": there} for there in (True, False))
+    told = learning_rate._told
+    assert told([falls], taken=True) == ". A run of 40 steps confirms it"
+    assert told([rises, falls], taken=True).endswith("confirms it, halved once")
+    assert told([rises, rises, falls], taken=True).endswith("confirms it, halved twice")
+    assert told([rises] * 3, taken=True).endswith("rises: the least of these, 0.25, is taken")
+    assert told([rises], taken=False).endswith("at it the loss rises: the rate stays as it was")
 
 
 # -- what it leaves alone --------------------------------------------------------------
