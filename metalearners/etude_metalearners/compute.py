@@ -75,7 +75,7 @@ class Compute(MetaLearner):
         worth, notes = variants(studio, recipe, planned)
         best: dict[str, Any] = {}
         rows = [_row(recipe, planned.costs.step, planned.costs.compile)]
-        chosen, steps = 0, 0
+        chosen, steps, left = 0, 0, 1.0
         for variant in worth:
             tried = recipe.learn(self.name, compute={**best, **variant})
             incumbent = recipe.learn(self.name, compute=best)
@@ -84,6 +84,7 @@ class Compute(MetaLearner):
             rows.append(_row(tried, trial.seconds, trial.compile_seconds, trial.note))
             if trial.seconds < (1.0 - GAIN) * trial.incumbent and not trial.note:
                 best, chosen = {**best, **variant}, len(rows) - 1
+                left *= trial.seconds / trial.incumbent  # both of this minute
         final = recipe.learn(self.name, compute=best)
         with studio.at(final):
             # With XLA every size would be compiled anew.
@@ -91,12 +92,10 @@ class Compute(MetaLearner):
             curve = dict(_curve(studio, final.compute.batch_size, multiples))
         curve[final.compute.batch_size] = rows[chosen]["step_seconds"]
         curve = dict(sorted(curve.items()))
-        seconds = rows[chosen]["step_seconds"]
-        saved = 1.0 - seconds / rows[0]["step_seconds"]
         told = [f"{name}: {why}" for name, why in notes.items()]
         why = (
             f"{_named(final)} trains {rows[chosen]['samples_per_second']:,.0f} images a second, "
-            f"{saved:.0%} less time a step than {_named(recipe)}"
+            f"{1.0 - left:.0%} less time a step than {_named(recipe)}"
             if chosen
             else f"None of {len(rows) - 1} variants is over {GAIN:.0%} faster than {_named(recipe)}"
         )

@@ -75,6 +75,13 @@ def test_what_is_faster_is_kept_and_gone_on_with(monkeypatch: pytest.MonkeyPatch
     assert studio.recipe.compute.precision == "own"
 
 
+def test_what_is_saved_is_told_of_the_same_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine is twice as slow as when the step was measured first."""
+    studio = open_studio()
+    paced(monkeypatch, studio, lambda chosen: 2.0 * speed(chosen))
+    assert "62% less time a step" in learned(studio).why  # 1 - 0.75 · 0.5
+
+
 def test_what_is_hardly_faster_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     studio = open_studio()
     paced(monkeypatch, studio, lambda chosen: 0.096 if chosen.xla else 0.1)
