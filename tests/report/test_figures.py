@@ -261,6 +261,8 @@ def test_a_run_that_diverges_does_not_press_the_others_flat() -> None:
 
 def test_kept_trials_are_filled_and_joined() -> None:
     finding = evidence.descent()
+    failed = figures.draw(dataclasses.replace(finding, changes={}))
+    assert "did not hold in another order" in title(failed)
     (axes,) = figures.draw(finding).axes
     trials = finding.evidence["trials"]
     places = {

@@ -59,6 +59,8 @@ def _title(finding: Finding, trials: Sequence[Mapping[str, Any]]) -> str:
     changes = ", ".join(
         f"{text.words(name)} {text.value(found)}" for name, found in finding.changes.items()
     )
+    if not changes and kept:
+        return f"All stays as it was: {kept} of {moved} changes did not hold in another order"
     if not changes:
         return f"All stays as it was: none of {moved} changes earned its place"
     return f"{kept} of {moved} changes kept: {changes}"
