@@ -37,7 +37,7 @@ class Descent(MetaLearner):
 
     The axes run along and across the flat directions (`flat`): momentum along lr / (1 - ρ), with
     the weight decay rescaled so that weights shrink as much a step; lr against weight decay
-    along lr · wd; the weight decay across them. Each trial is a short, annealed schedule from the
+    along lr · wd; the weight decay across them. Each trial is a short, whole schedule from the
     same weights in the same order of samples. A step along an axis is kept only where the
     validation loss is lower beyond 2.8 standard errors of the paired difference, and gone on
     with; it ends where no axis improves or the time for it is over. What it comes to must be
@@ -90,7 +90,9 @@ class Descent(MetaLearner):
         def score(tried: Values, order: int = 0) -> Floats:
             nonlocal spent
             with studio.at(recipe.learn(self.name, optimization=tried)):
-                trial = studio.trial(steps, score_samples=SAMPLES, order=order)
+                trial = studio.trial(
+                    steps, score_samples=SAMPLES, order=order, run_steps=planned.steps
+                )
             spent += len(trial.losses)
             return trial.scores
 

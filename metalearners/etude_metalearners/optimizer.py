@@ -1,4 +1,4 @@
-"""The optimizer: a race of short, fully annealed, paired schedules, each with its own rate."""
+"""The optimizer: a race of short, whole, paired schedules, each with its own rate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # decay of each: decoupled, times the rate. The papers' 5e-4 within SGD's momentum of 0.9 acts ten
 # times as strongly as the same number outside of it.
 CHALLENGERS: dict[str, float] = {"nesterov": 5e-3, "adamw": 5e-2, "lamb": 1e-2, "lars": 1e-4}
-# Steps of each range test, and of each annealed schedule.
+# Steps of each range test, and of each schedule.
 TEST_STEPS, LEAST_STEPS, MOST_STEPS = 60, 100, 600
 # Validation samples that each is scored on, at most.
 SAMPLES = 2048
@@ -31,12 +31,12 @@ SAMPLES = 2048
 class Optimizer(MetaLearner):
     """Learns which optimizer to use, with its rate.
 
-    A race at constant rate favours fast starters, so each optimizer runs a whole schedule, short
-    and annealed to 0, at the rate of its own range test; from the same weights, in the same order
-    of samples. A challenger wins only where its validation loss is lower beyond 2.8 standard
-    errors of the paired difference, and lower again in a second heat with another order, since
-    the spread over validation samples says nothing of luck with the order. Ties stay with what
-    there is.
+    A race at constant rate favours fast starters, so each optimizer runs the recipe's schedule as a
+    whole, annealed to its end but short, at the rate of its own range test; from the same weights,
+    in the same order of samples. A challenger wins only where its validation loss is lower beyond
+    2.8 standard errors of the paired difference, and lower again in a second heat with another
+    order, since the spread over validation samples says nothing of luck with the order. Ties stay
+    with what there is.
     """
 
     name: ClassVar[str] = "optimizer"
@@ -80,19 +80,19 @@ class Optimizer(MetaLearner):
         clock = studio.budget.clock
         start = clock()
         count, steps = self._race(studio, recipe, planned)
-        runners = [_Runner.run(studio, recipe, {}, steps)]
+        runners = [_Runner.run(studio, recipe, {}, steps, planned.steps)]
         for name in list(challengers(recipe))[:count]:
             # The first said what one takes; another that would not fit is not begun.
             spent = clock() - start
             if planned.timed and spent + spent / len(runners) > 1.1 * self.allowance(planned):
                 break
             changes = {"optimizer": name, "weight_decay": CHALLENGERS[name]}
-            runners.append(_Runner.run(studio, recipe, changes, steps))
+            runners.append(_Runner.run(studio, recipe, changes, steps, planned.steps))
         best, heat = runners[0], None
         first = min(runners, key=lambda runner: runner.score)
         if pairs.difference(first.scores, best.scores).better:
             heat = pairs.difference(
-                *(runner.again(studio, recipe, steps) for runner in (first, best))
+                *(runner.again(studio, recipe, steps, planned.steps) for runner in (first, best))
             )
             if heat.mean < 0.0:
                 best = first
@@ -141,14 +141,16 @@ class _Runner:
     steps: int
 
     @classmethod
-    def run(cls, studio: Studio, recipe: Recipe, changes: dict[str, Any], steps: int) -> _Runner:
-        """A range test, and an annealed schedule at the rate that it found."""
+    def run(
+        cls, studio: Studio, recipe: Recipe, changes: dict[str, Any], steps: int, run_steps: int
+    ) -> _Runner:
+        """A range test, and a short schedule at the rate that it found."""
         tried = recipe.learn("optimizer", optimization=changes)
         with studio.at(tried):
             low, high = span(studio.trainer.optimizer)
             test = RangeTest.run(studio, low, high, TEST_STEPS)
             rate = test.found.rate if test.found.reliable else None
-            trial = studio.trial(steps, rate=rate, score_samples=SAMPLES)
+            trial = studio.trial(steps, rate=rate, score_samples=SAMPLES, run_steps=run_steps)
         return cls(
             tried.optimization.optimizer,
             changes,
@@ -158,10 +160,14 @@ class _Runner:
             test.spent + len(trial.losses),
         )
 
-    def again(self, studio: Studio, recipe: Recipe, steps: int) -> np.ndarray[Any, Any]:
+    def again(
+        self, studio: Studio, recipe: Recipe, steps: int, run_steps: int
+    ) -> np.ndarray[Any, Any]:
         """The scores of a second heat, with another order of samples."""
         with studio.at(recipe.learn("optimizer", optimization=self.changes)):
-            return studio.trial(steps, rate=self.rate, score_samples=SAMPLES, order=1).scores
+            return studio.trial(
+                steps, rate=self.rate, score_samples=SAMPLES, order=1, run_steps=run_steps
+            ).scores
 
     @property
     def score(self) -> float:
@@ -189,7 +195,7 @@ def challengers(recipe: Recipe) -> list[str]:
 
 def _why(runners: list[_Runner], first: _Runner, best: _Runner) -> str:
     scores = ", ".join(f"{runner.name} {runner.score:.3f}" for runner in runners)
-    told = f"Validation loss after short annealed schedules, each at its own rate: {scores}. "
+    told = f"Validation loss after short schedules, each at its own rate: {scores}. "
     own = runners[0].name
     if (
         best is runners[0]

@@ -75,6 +75,25 @@ def test_a_number_takes_effect_without_a_trace_and_is_put_back(
     assert abs(moved.score - plain.score) > 1e-4
 
 
+@pytest.mark.parametrize("own", [None, 0.9])
+def test_statistics_of_a_short_trial_hurry_as_its_steps_do(own: float | None) -> None:
+    """Oracle: the momentum that 5 times as few steps ask for, 1 - 5 · 0.1, stated outright."""
+    stated = {} if own is None else {"batch_norm_momentum": own}  # the layers' own is 0.9, too
+    studio = open_studio(stated=Recipe().give(optimization=stated))
+    plain = studio.trial(8, score_samples=24)
+    hurried = studio.trial(8, score_samples=24, run_steps=40)
+    beyond = studio.trial(8, score_samples=24, run_steps=4000)
+    longer = studio.trial(8, score_samples=24, run_steps=4)
+    again = studio.trial(8, score_samples=24)
+    with studio.at(studio.recipe.give(optimization={"batch_norm_momentum": 0.5})):
+        expected = studio.trial(8, score_samples=24)
+    np.testing.assert_allclose(hurried.scores, expected.scores, rtol=2e-4)
+    np.testing.assert_array_equal(beyond.scores, hurried.scores)  # no faster than half a batch
+    for same in (longer, again):
+        np.testing.assert_array_equal(same.scores, plain.scores)
+    assert abs(hurried.score - plain.score) > 1e-3
+
+
 def test_numbers_that_are_set_show_on_the_optimizer_and_go_again() -> None:
     studio = open_studio(stated=DECAYED)
     with studio.at(studio.recipe.learn("x", optimization={"momentum": 0.5, "weight_decay": 0.3})):

@@ -12,6 +12,9 @@ from keras import ops
 from etude.optim.traced import replaced
 from etude.training import _keras_compat
 
+LEAST = 0.5
+"""Statistics that move faster than this are those of a batch or two."""
+
 
 def layers_of(model: Any) -> list[Any]:
     """The model's batch normalizations that learn their statistics, however deep."""
@@ -23,15 +26,29 @@ def layers_of(model: Any) -> list[Any]:
 
 
 @contextlib.contextmanager
-def moving(layers: Sequence[Any], value: Any) -> Iterator[None]:
+def moving(layers: Sequence[Any], value: Any, pace: Any) -> Iterator[None]:
     """Within the context the layers' momentum is the tensor `value`, unless that is negative.
 
     Args:
         layers: From `layers_of`.
         value: A float32 scalar; a negative one leaves each layer its own.
+        pace: A float32 scalar: how many times as fast the statistics move as the momentum says.
     """
     with contextlib.ExitStack() as stack:
         for layer in layers:
             own = ops.convert_to_tensor(layer.momentum, "float32")
-            stack.enter_context(replaced(layer, "momentum", ops.where(value < 0.0, own, value)))
+            kept = ops.where(value < 0.0, own, value)
+            # At a pace of 1 it is the momentum to the last bit.
+            hurried = ops.where(pace == 1.0, kept, paced(kept, pace))
+            stack.enter_context(replaced(layer, "momentum", hurried))
         yield
+
+
+def paced(momentum: Any, pace: Any) -> Any:
+    """The momentum at which statistics move so many times as fast, not below `LEAST`.
+
+    Args:
+        momentum: In the place of which; one that is below `LEAST` itself stays.
+        pace: At least 1.
+    """
+    return ops.maximum(1.0 - (1.0 - momentum) * pace, ops.minimum(momentum, LEAST))

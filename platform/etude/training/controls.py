@@ -29,6 +29,7 @@ class Controls:
         peak: The schedule's highest rate.
         fixed_momentum, weight_decay: The optimizer's, where it has them.
         batch_norm_momentum: Of the statistics; a negative one leaves each layer its own.
+        statistics_pace: How many times as fast these move as their momentum says.
         ramp_low, ramp_high, ramping: The range test's ends, and whether it is on (0 or 1).
         latest: The rate of the latest step, 0 before the first.
         losses: The latest losses, `(CAPACITY,)`, the loss of step s at `s % CAPACITY`.
@@ -47,6 +48,7 @@ class Controls:
         self.fixed_momentum = _variable(settings.momentum or 0.0, "float32", "momentum")
         self.weight_decay = _variable(settings.weight_decay or 0.0, "float32", "weight_decay")
         self.batch_norm_momentum = _variable(-1.0, "float32", "batch_norm_momentum")
+        self.statistics_pace = _variable(1.0, "float32", "statistics_pace")
         self.ramp_low = _variable(1e-6, "float32", "ramp_low")
         self.ramp_high = _variable(1.0, "float32", "ramp_high")
         self.ramping = _variable(0.0, "float32", "ramping")

@@ -236,6 +236,9 @@ class Studio:
                 advice="use smaller images, a smaller model, or another device",
             ) from error
         self._trainers.pop(self._key(self.recipe), None)  # its memory is what is wanted
+        # An optimizer that the model came with is used again, at its owner's rate and not at that
+        # of the schedule's present step.
+        self.trainer.restore_rate()
         self.events.append(
             f"Out of memory: the batch of {compute.batch_size} is now computed in {count} "
             f"micro-batches of {math.ceil(compute.batch_size / count)}."
@@ -340,6 +343,7 @@ class Studio:
         stop: Callable[[Sequence[float]], bool] | None = None,
         score_samples: int = 0,
         order: int = 0,
+        run_steps: int = 0,
     ) -> Trial:
         """Trains for `steps` steps and puts everything back.
 
@@ -350,6 +354,9 @@ class Studio:
             stop: Ends the trial when it says so of the losses so far.
             score_samples: Validation samples on which the trained weights are scored, about.
             order: Which order of samples: 0 for that of the run, others for others.
+            run_steps: Steps of the run that the trial stands for. Statistics of batch normalization
+                move as much faster as it is shorter, so that its scores are not those of
+                statistics from before most of its steps.
 
         Returns:
             Losses, scores and seconds.

@@ -374,7 +374,8 @@ class Trainer(AveragedModel):
             if self.controls is not None and not self.distributed:
                 layers = batch_norm.layers_of(self.model)
                 value = self.controls.batch_norm_momentum.value
-                stack.enter_context(batch_norm.moving(layers, value))
+                pace = self.controls.statistics_pace.value
+                stack.enter_context(batch_norm.moving(layers, value, pace))
             return self._run_model(x, training)
 
     def _run_model(self, x: Any, training: bool | None) -> Any:
