@@ -122,6 +122,28 @@ def test_memory_that_ran_out_is_remembered(tmp_path: Path) -> None:
     assert helpers.difference(helpers.weights(model), helpers.weights(plain)) == 0.0
 
 
+def test_memory_that_ran_out_leaves_the_owners_rate() -> None:
+    """The schedule goes on from its own peak, and the optimizer ends with its owner's rate."""
+    model = helpers.sequential()
+    model.compile(keras.optimizers.SGD(0.03), helpers.loss())
+    rates: list[float] = []
+    seen = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: rates.append(float(model.optimizer.learning_rate))
+    )
+    _, report = _train(
+        Recipe().give(
+            compute={"batch_size": 16},
+            optimization={"optimizer": "compiled", "schedule": "one_cycle"},
+        ),
+        model=model,
+        callbacks=[KillAt(12, EXHAUSTED), seen],
+    )
+    assert report.recipe.compute.accumulate == 2
+    assert max(rates) == pytest.approx(0.03, rel=0.05)
+    assert max(rates[12:]) == pytest.approx(max(rates[4:12]), rel=0.2)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.03)
+
+
 def test_evaluation_is_cut_as_training_is() -> None:
     problem = helpers.problem()
     recipe = RECIPE.give(compute={"batch_size": 64, "accumulate": 16})

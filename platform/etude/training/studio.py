@@ -371,6 +371,7 @@ class Studio:
             controls.step.assign(0)
             controls.total.assign(float(math.ceil(steps / multiple) * multiple))
             controls.ramping.assign(float(ramp is not None))
+            controls.statistics_pace.assign(max(1.0, run_steps / steps))
             if ramp is not None:
                 controls.ramp_low.assign(ramp[0])
                 controls.ramp_high.assign(ramp[1])
