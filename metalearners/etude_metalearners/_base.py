@@ -150,6 +150,7 @@ class MetaLearner(abc.ABC):
             predicted=Cost(),
             true=cost,
             key=self.key(studio, recipe),
+            gain=self.gain,
         )
 
     def skipped(self, studio: Studio, recipe: Recipe, why: str) -> Finding:

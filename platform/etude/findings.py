@@ -41,6 +41,7 @@ class Finding:
         predicted: The cost that was expected beforehand.
         true: The cost that it had.
         key: Hash of all that was read; a finding is stale when it no longer matches.
+        gain: The share of the training time that it was expected to be worth beforehand.
     """
 
     learner: str
@@ -52,6 +53,7 @@ class Finding:
     predicted: Cost
     true: Cost
     key: str
+    gain: float = 0.0
 
     def apply(self, recipe: Recipe) -> Recipe:
         """The recipe with this finding in it; given values stay."""

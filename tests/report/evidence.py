@@ -15,7 +15,7 @@ def finding(learner: str, evidence: dict[str, Any], changes: dict[str, Any] | No
             why: str = "It is so.", writes: str = "optimization") -> Finding:  # fmt: skip
     return Finding(
         learner, ("compute",), writes, changes or {}, why, evidence, Cost(5.8, 150),
-        Cost(6.4, 160), "key",
+        Cost(6.4, 160), "key", 0.2,
     )  # fmt: skip
 
 

@@ -119,7 +119,7 @@ def test_the_page_says_what_the_report_says(whole: str) -> None:
         "Step 412: the loss was not finite; step 400 was put back.",
         "given by you",
         "learned: learning rate",
-        "cost: 6.40 s, 160 steps (predicted 5.80 s, 150 steps)",
+        "cost: 6.40 s, 160 steps (predicted 5.80 s, 150 steps); expected to be worth 20%",
         "9 min 12 s",
         "etude 0.1.0, keras 3.15.1",
         "runs/first",

@@ -95,13 +95,15 @@ def changes(finding: Finding) -> str:
 
 
 def cost(finding: Finding) -> str:
-    """What a study cost, and what was predicted; empty if it cost nothing."""
+    """What a study cost, what was predicted of cost and gain; empty if it cost nothing."""
     if not (finding.true.seconds or finding.true.steps):
         return ""
     line = f"{text.duration(finding.true.seconds)}, {finding.true.steps:,} steps"
     if finding.predicted.seconds or finding.predicted.steps:
         line += f" (predicted {text.duration(finding.predicted.seconds)}"
         line += f", {finding.predicted.steps:,} steps)"
+    if 0.0 < finding.gain < 1.0:  # one that a run cannot do without is worth all of it
+        line += f"; expected to be worth {finding.gain:.0%} of the training"
     return line
 
 
