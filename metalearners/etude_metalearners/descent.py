@@ -63,10 +63,13 @@ class Descent(MetaLearner):
     gain: ClassVar[float] = 0.1
 
     def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
-        """As many trials as there are axes to step along both ways, or as the time lets."""
+        """As many trials as there are axes to step along both ways, or as the time lets.
+
+        And half a second heat: there is time for both of its runs, which may not be needed.
+        """
         count, steps = self._plan(studio, recipe, planned)
         each = steps * planned.costs.step + scoring_seconds(studio, planned, SAMPLES)
-        return Cost((count + 2) * each, (count + 2) * steps)
+        return Cost((count + 1) * each, (count + 1) * steps)
 
     def obstacle(self, studio: Studio, recipe: Recipe, planned: Planned) -> str | None:
         """As for every meta-learner; also where nothing can be moved."""

@@ -56,10 +56,13 @@ class Optimizer(MetaLearner):
     gain: ClassVar[float] = 0.15
 
     def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
-        """A range test, a schedule and a compilation for each that is in the race."""
+        """A range test, a schedule and a compilation for each in the race, half a second heat.
+
+        There is time for both of its runs; whether they are needed nobody knows before.
+        """
         count, steps = self._race(studio, recipe, planned)
-        total = (1 + count) * (TEST_STEPS + steps) + 2 * steps
-        scoring = (3 + count) * scoring_seconds(studio, planned, SAMPLES)
+        total = (1 + count) * (TEST_STEPS + steps) + steps
+        scoring = (2 + count) * scoring_seconds(studio, planned, SAMPLES)
         seconds = total * planned.costs.step + count * planned.costs.compile + scoring
         return Cost(seconds, total)
 
