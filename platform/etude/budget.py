@@ -194,7 +194,7 @@ def schedule_time(
     multiple: int = 1,
     most: float | None = None,
     least: int = 0,
-    evaluation_share: float = 0.06,
+    evaluation_share: float = 0.04,
     segments: int = 10,
 ) -> Schedule:
     """The longest run that ends within `seconds`, evaluations and files included.

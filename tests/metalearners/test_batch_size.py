@@ -154,7 +154,7 @@ def test_where_there_is_nothing_to_learn_it_says_why() -> None:
     assert why() == ""
     assert "ends by epochs" in why(planned=dataclasses.replace(LONG, timed=False))
     assert "s are left for it" in why(planned=dataclasses.replace(LONG, allowance=0.1))
-    assert "worth about 20%" in why(planned=dataclasses.replace(LONG, steps=10))
+    assert "worth about 6%" in why(planned=dataclasses.replace(LONG, steps=10))
     assert "fixed by you" in why(recipe.give(compute={"batch_size": 64}))
     assert "belongs to the batch" in why(recipe.give(optimization={"learning_rate": 0.1}))
     assert "in parts already" in why(recipe.learn("x", compute={"accumulate": 2}))
