@@ -84,7 +84,8 @@ def one_seed(args: argparse.Namespace, data: Any, seed: int) -> dict[str, Any]:
     seconds = {size: studio.step_seconds(size, 12) or float("nan") for size in args.sizes}
     tuning = etude.tune(
         model, *data, time_budget=1800.0, seed=seed, verbose=0,
-        keep=["precision", "xla", "steps_per_execution", "optimizer"],
+        keep=["compute.precision", "compute.xla", "compute.steps_per_execution", "momentum",
+              "optimizer", "weight_decay", "batch_norm_momentum"],
     )  # fmt: skip
     found = next(f for f in tuning.findings if f.learner == "batch_size")
     measured = {size: steps[size] * seconds[size] for size in args.sizes}
