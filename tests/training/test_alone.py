@@ -104,6 +104,96 @@ def test_the_recipes_rate_is_set_on_any_optimizer() -> None:
         assert float(trainer.optimizer.learning_rate) == 0.5
 
 
+# How the caller makes the optimizer, without the recipe's numbers and with them.
+OWN: dict[str, tuple[Any, Any]] = {
+    "sgd": (
+        lambda: keras.optimizers.SGD(0.1),
+        lambda: keras.optimizers.SGD(0.1, momentum=0.6, weight_decay=0.2),
+    ),
+    "nesterov": (
+        lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+        lambda: keras.optimizers.SGD(0.1, momentum=0.6, nesterov=True, weight_decay=0.2),
+    ),
+    "adamw": (
+        lambda: keras.optimizers.AdamW(0.01),
+        lambda: keras.optimizers.AdamW(0.01, beta_1=0.6, weight_decay=0.2),
+    ),
+    "scaled": (
+        lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.RMSprop(0.01)),
+        lambda: keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.RMSprop(0.01, momentum=0.6, weight_decay=0.2)
+        ),
+    ),
+    "by name": (lambda: "sgd", lambda: keras.optimizers.SGD(momentum=0.6, weight_decay=0.2)),
+}
+
+
+def _ends_with(optimizer: Any, recipe: Recipe) -> list[Any]:
+    """The weights after ten steps."""
+    x, y = helpers.images()
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    model = keras.Sequential(
+        [layers.Input((8, 8, 1)), layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(4)]
+    )
+    trainer = Trainer(model, recipe)
+    trainer.compile(optimizer, helpers.loss())
+    trainer.fit(x, y, batch_size=16, shuffle=False, verbose=0)
+    return helpers.weights(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "schedule"), [*((name, "constant") for name in OWN), ("nesterov", "one_cycle")]
+)
+def test_the_recipes_numbers_are_set_on_the_callers_optimizer(name: str, schedule: str) -> None:
+    """Oracle: the same optimizer made with these numbers, and a recipe that has none."""
+    without, made = OWN[name]
+    plain = Recipe().give(optimization={"schedule": schedule})
+    given, learned = {"momentum": 0.6}, {"weight_decay": 0.2}
+    stated = plain.give(optimization=given).learn("descent", optimization=learned)
+    found = _ends_with(without(), stated)
+    assert helpers.difference(found, _ends_with(made(), plain)) == 0.0
+    # A recipe that states neither leaves the optimizer its own.
+    assert helpers.difference(found, _ends_with(without(), plain)) > 1e-3
+
+
+def test_a_number_that_the_callers_optimizer_has_not_is_refused() -> None:
+    momentum = Recipe().give(optimization={"momentum": 0.9})
+    decay = Recipe().give(optimization={"weight_decay": 0.1})
+    with pytest.raises(RecipeError, match="Adagrad has no momentum") as refused:
+        Trainer(helpers.functional(), momentum).compile("adagrad", helpers.loss())
+    assert refused.value.received == "momentum: 0.9"
+    assert "momentum: null" in refused.value.required
+    # Its slots are made when it is built: this one has none, and would fail in the step.
+    used = keras.optimizers.SGD(0.1)
+    used.build(helpers.functional().trainable_variables)
+    with pytest.raises(RecipeError, match="SGD has been built without momentum"):
+        Trainer(helpers.functional(), momentum).compile(used, helpers.loss())
+    Trainer(helpers.functional(), decay).compile(used, helpers.loss())
+    assert used.weight_decay == 0.1 and used.momentum == 0.0
+
+    def one_for_all(variable: Any) -> Any:
+        return used
+
+    # It has the attribute, and hands the variables to others that know nothing of it.
+    several = keras.optimizers.MultiOptimizer(one_for_all)
+    with pytest.raises(RecipeError, match="MultiOptimizer has no weight decay"):
+        Trainer(helpers.functional(), decay).compile(several, helpers.loss())
+
+
+def test_momentum_that_a_recipe_cycles_may_be_the_recipes_own() -> None:
+    """SGD has none by itself, and the recipe says which it begins with."""
+    recipe = Recipe().give(
+        optimization={"momentum": 0.9, "cycle_momentum": True, "schedule": "one_cycle"}
+    )
+    own = keras.optimizers.SGD(0.1)
+    found = _ends_with(own, recipe)
+    assert own.momentum == 0.9
+    made = keras.optimizers.SGD(0.1, momentum=0.9)
+    bare = recipe.give(optimization={"momentum": None})
+    assert helpers.difference(found, _ends_with(made, bare)) == 0.0
+
+
 def test_what_a_trainer_cannot_do_is_refused() -> None:
     task = helpers.problem().task
     smoothing = Recipe().give(regularization={"label_smoothing": 0.1})

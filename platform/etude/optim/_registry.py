@@ -111,22 +111,47 @@ def build(settings: Optimization, compiled: Any | None = None) -> Any:
 
 def _adjust(optimizer: Any, settings: Optimization) -> Any:
     """Sets on the user's own optimizer what the recipe states."""
-    inner = unwrapped(optimizer)
     if settings.learning_rate is not None and has_free_rate(optimizer):
         optimizer.learning_rate = settings.learning_rate
+    return with_numbers(optimizer, settings)
+
+
+def with_numbers(optimizer: Any, settings: Optimization) -> Any:
+    """The same optimizer, with the momentum and the weight decay that the recipe states.
+
+    Args:
+        optimizer: A Keras optimizer that was made by someone else.
+        settings: The recipe's `optimization` group; what it leaves out stays the optimizer's own.
+
+    Raises:
+        RecipeError: The optimizer has no such number, or was built without one.
+    """
+    inner = unwrapped(optimizer)
     if settings.momentum is not None:
         attribute = momentum_attribute(optimizer)
         if attribute is None:
-            raise RecipeError(
-                f"{type(inner).__name__} has no momentum that Étude knows.",
-                required="momentum: null",
-                received=f"momentum: {settings.momentum}",
-                advice="drop the value, or name an optimizer in the recipe",
-            )
+            raise _without(inner, "no momentum that Étude knows", "momentum", settings.momentum)
+        # Adam and its kin always keep a mean of gradients, the others only where they need one.
+        slots = attribute == "beta_1" or getattr(inner, attribute)
+        if settings.momentum and inner.built and not slots:
+            raise _without(inner, "been built without momentum", "momentum", settings.momentum)
         setattr(inner, attribute, settings.momentum)
     if settings.weight_decay is not None:
+        # Keras gives the attribute to all, also to those that hand their variables to others.
+        if "weight_decay" not in inner.get_config():
+            raise _without(inner, "no weight decay", "weight_decay", settings.weight_decay)
         inner.weight_decay = settings.weight_decay
     return optimizer
+
+
+def _without(optimizer: Any, what: str, name: str, value: float) -> RecipeError:
+    return RecipeError(
+        f"{type(optimizer).__name__} has {what}, and the recipe states one.",
+        required=f"{name}: null, or another optimizer",
+        received=f"{name}: {value}",
+        advice="drop the value from the recipe, pass an optimizer made with it, or name one in "
+        "`optimization.optimizer` and pass none",
+    )
 
 
 def decays(settings: Optimization, compiled: Any | None = None) -> bool:

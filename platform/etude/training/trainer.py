@@ -148,10 +148,12 @@ class Trainer(AveragedModel):
 
         What is left out comes from what the model was compiled with, then from the
         recipe. A learning rate that the recipe states is set on any optimizer that has no
-        schedule of its own. The user's model is compiled alike, with the same optimizer.
+        schedule of its own, and so are momentum and weight decay. The user's model is compiled
+        alike, with the same optimizer.
 
         Raises:
-            RecipeError: Label smoothing would take the place of a loss of the user's own.
+            RecipeError: Label smoothing would take the place of a loss of the user's own, or the
+                recipe states a number that the optimizer has not.
         """
         before = _keras_compat.compile_arguments(self.model) if self.model.compiled else {}
         settings = self.recipe.optimization
@@ -174,7 +176,8 @@ class Trainer(AveragedModel):
         with self.scope():
             if optimizer is None:
                 optimizer = self._make_optimizer()
-            optimizer = keras.optimizers.get(optimizer)
+            else:
+                optimizer = optimizers.with_numbers(keras.optimizers.get(optimizer), settings)
             if auto_scale_loss and self.recipe.compute.precision == "mixed_float16":
                 optimizer = precision.scaled(optimizer)
             if settings.cycle_momentum:
