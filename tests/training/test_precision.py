@@ -69,6 +69,23 @@ def test_a_subclassed_model_is_refused() -> None:
         Trainer(model, Recipe().give(compute={"precision": "mixed_bfloat16"}))
 
 
+def test_a_model_without_an_input_shape_is_told_to_be_built_and_then_taken() -> None:
+    layers = keras.layers
+    model = keras.Sequential([layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(3)])
+    recipe = Recipe().give(compute={"precision": "mixed_bfloat16"})
+    with pytest.raises(RecipeError) as refused:
+        Trainer(model, recipe)
+    with pytest.raises(RecipeError) as untold:
+        precision.layers_before_head(model)
+    for error in (refused.value, untold.value):
+        assert "input shape" in error.received
+        assert "subclassed" not in str(error)
+        assert "model.build(" in error.advice
+    model.build((None, 8, 8, 1))  # as it was told
+    Trainer(model, recipe)
+    assert [type(x).__name__ for x in precision.layers_before_head(model)] == ["Conv2D", "Flatten"]
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_trainer_alone_has_the_statistics_of_its_recipe(value: float) -> None:
     """Momentum 1 keeps the first statistics, 0 has those of the last batch alone."""
@@ -88,7 +105,7 @@ def test_a_model_of_another_precision_is_left_alone() -> None:
     model = keras.Sequential(
         [layers.Input((8, 8, 1)), layers.Conv2D(4, 3, dtype="mixed_bfloat16"), layers.Flatten()]
     )
-    assert precision.obstacle(model) == "no layer computes in float32"
+    assert precision.obstacle(model) == "no layer with weights before its head computes in float32"
 
 
 @pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])

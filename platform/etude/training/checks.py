@@ -78,10 +78,10 @@ def check_parts(
     if compute.precision != precision.OWN and precision.obstacle(model) is not None:
         raise RecipeError(
             f"The model cannot be trained in {compute.precision}.",
-            required="a Functional or Sequential model with layers in float32 before its head",
+            required="a built Functional or Sequential model with layers in float32 before its "
+            "head, or `compute.precision: own`",
             received=f"{type(model).__name__}: {precision.obstacle(model)}",
-            advice="set keras.mixed_precision.set_dtype_policy(…) before the model is made, and "
-            "leave `compute.precision` out",
+            advice=precision.remedy(model),
         )
     own_loss = type(model).compute_loss is not keras.Model.compute_loss
     if settings.label_smoothing and own_loss:

@@ -26,15 +26,17 @@ def layers_before_head(model: Any) -> list[Any]:
         model: A Functional or Sequential model.
 
     Raises:
-        RecipeError: The order of its layers cannot be told.
+        RecipeError: It is not built, or the order of its layers cannot be told.
     """
     ordered = _leaves(model)
     if ordered is None:
+        waits = _waits_for_shape(model)
+        kind = "Sequential model without an input shape" if waits else "subclassed model"
         raise RecipeError(
             "The model's precision cannot be changed: which layer is its head cannot be told.",
-            required="a Functional or Sequential model, or `compute.precision: own`",
-            received=f"a subclassed model, {type(model).__name__}",
-            advice="set keras.mixed_precision.set_dtype_policy(…) before the model is made",
+            required="a built Functional or Sequential model, or `compute.precision: own`",
+            received=f"a {kind}, {type(model).__name__}",
+            advice=remedy(model),
         )
     weighted = [index for index, layer in enumerate(ordered) if layer.weights]
     body = ordered[: weighted[-1]] if weighted else []
@@ -47,8 +49,22 @@ def obstacle(model: Any) -> str | None:
     try:
         layers = layers_before_head(model)
     except RecipeError:
+        if _waits_for_shape(model):
+            return "it has no input shape yet, and so no weights that tell which layer is its head"
         return "the order of a subclassed model's layers cannot be told"
-    return None if any(layer.weights for layer in layers) else "no layer computes in float32"
+    if not any(layer.weights for layer in layers):
+        return "no layer with weights before its head computes in float32"
+    return None
+
+
+def remedy(model: Any) -> str:
+    """What its owner can do where there is an obstacle."""
+    if _waits_for_shape(model):
+        return "begin it with keras.Input(shape), or call model.build((None, *shape)) before"
+    return (
+        "set keras.mixed_precision.set_dtype_policy(…) before the model is made, and leave "
+        "`compute.precision` out"
+    )
 
 
 def scaled(optimizer: Any) -> Any:
@@ -82,6 +98,11 @@ def computing(model: Any, precision: str) -> Iterator[None]:
     finally:
         for layer, own in zip(layers, before, strict=True):
             layer.dtype_policy = own
+
+
+def _waits_for_shape(model: Any) -> bool:
+    """Whether it is a Sequential model that nobody has built yet."""
+    return isinstance(model, keras.Sequential) and not model.built
 
 
 def _leaves(model: Any) -> list[Any] | None:
