@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import doctest
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
-from etude.optim import lamb
 from etude.optim.lamb import LAMB
 
 from . import references
-
-SHAPES = {"kernel": (3, 3, 2, 4), "matrix": (5, 4), "bias": (4,), "scalar": ()}
-
-
-def moved(optimizer: Any, start: Any, gradients: Any) -> Any:
-    """A variable after these gradients."""
-    variable = keras.Variable(np.asarray(start, np.float32))
-    for gradient in gradients:
-        optimizer.apply([np.asarray(gradient, np.float32)], [variable])
-    return keras.ops.convert_to_numpy(variable)
+from .helpers import SHAPES, moved, path
 
 
 def test_the_published_first_step() -> None:
@@ -36,9 +25,7 @@ def test_the_published_first_step() -> None:
 @pytest.mark.parametrize("decay", [None, 0.3])
 @pytest.mark.parametrize("kind", sorted(SHAPES))
 def test_many_steps_follow_a_plain_loop(kind: str, decay: float | None) -> None:
-    rng = np.random.default_rng(3)
-    start = rng.normal(size=SHAPES[kind])
-    gradients = [rng.normal(size=SHAPES[kind]) * 2.0 ** rng.integers(-4, 4) for _ in range(14)]
+    start, gradients = path(kind)
     options: dict[str, Any] = {"beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3}
     found = moved(LAMB(0.05, weight_decay=decay, **options), start, gradients)
     want = references.lamb(start, gradients, rate=0.05, decay=decay or 0.0, **options)[-1]
@@ -67,8 +54,3 @@ def test_a_step_is_a_share_of_the_weights_whatever_the_gradient() -> None:
     # So it is for weights a hundred times as large, too.
     far = moved(LAMB(0.1), 100.0 * start, gradients[:1]) - 100.0 * start
     np.testing.assert_allclose(far, 100.0 * step, rtol=1e-3, atol=1e-4)
-
-
-def test_the_example_runs() -> None:
-    done = doctest.testmod(lamb)
-    assert done.attempted > 0 and done.failed == 0

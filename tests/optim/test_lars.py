@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import doctest
-from typing import Any
-
-import keras
 import numpy as np
 import pytest
 
-from etude.optim import lars
 from etude.optim.lars import LARS
 
 from . import references
-
-SHAPES = {"kernel": (3, 3, 2, 4), "matrix": (5, 4), "bias": (4,), "scalar": ()}
-
-
-def moved(optimizer: Any, start: Any, gradients: Any) -> Any:
-    """A variable after these gradients."""
-    variable = keras.Variable(np.asarray(start, np.float32))
-    for gradient in gradients:
-        optimizer.apply([np.asarray(gradient, np.float32)], [variable])
-    return keras.ops.convert_to_numpy(variable)
+from .helpers import SHAPES, moved, path
 
 
 def test_the_first_step_by_hand() -> None:
@@ -36,9 +22,7 @@ def test_the_first_step_by_hand() -> None:
 @pytest.mark.parametrize("decay", [None, 0.3])
 @pytest.mark.parametrize("kind", sorted(SHAPES))
 def test_many_steps_follow_a_plain_loop(kind: str, decay: float | None, nesterov: bool) -> None:
-    rng = np.random.default_rng(3)
-    start = rng.normal(size=SHAPES[kind])
-    gradients = [rng.normal(size=SHAPES[kind]) * 2.0 ** rng.integers(-4, 4) for _ in range(14)]
+    start, gradients = path(kind)
     optimizer = LARS(0.4, 0.8, trust_coefficient=0.02, weight_decay=decay, nesterov=nesterov)
     want = references.lars(
         start, gradients, rate=0.4, momentum=0.8, trust=0.02, decay=decay or 0.0, nesterov=nesterov
@@ -75,8 +59,3 @@ def test_without_decay_the_gradients_length_is_nothing_to_a_matrix() -> None:
     # To a bias it is, as in SGD.
     steps = [moved(LARS(10.0), start[0], scale * gradients[:1, 0]) - start[0] for scale in (1, 2)]
     np.testing.assert_allclose(2.0 * steps[0], steps[1], rtol=1e-5)
-
-
-def test_the_example_runs() -> None:
-    done = doctest.testmod(lars)
-    assert done.attempted > 0 and done.failed == 0

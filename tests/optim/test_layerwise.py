@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import doctest
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,15 @@ from keras import ops
 
 import etude
 from etude.errors import ModelError
-from etude.optim import momentum
+from etude.optim import lamb, lars, momentum
 from etude.optim.lamb import LAMB
 from etude.optim.lars import LARS
 from etude.recipe import Recipe
 from etude.training.trainer import Trainer
 
+from .. import replicas
 from . import references
+from .helpers import apply
 
 BOTH = pytest.mark.parametrize("make", [LAMB, LARS])
 PLAIN: dict[Any, Any] = {LAMB: references.lamb, LARS: references.lars}
@@ -33,12 +34,6 @@ START, GRADIENTS = RNG.normal(size=(4, 3)), RNG.normal(size=(8, 4, 3))
 
 def variable(value: Any = START, dtype: str = "float32") -> Any:
     return keras.Variable(value, dtype=dtype)
-
-
-def apply(optimizer: Any, target: Any, gradients: Any) -> Any:
-    for gradient in gradients:
-        optimizer.apply([ops.cast(gradient, target.dtype)], [target])
-    return ops.convert_to_numpy(target)
 
 
 def model() -> keras.Model:
@@ -54,6 +49,12 @@ def fit(trained: Any, epochs: int = 1, **options: Any) -> list[Any]:
 
 def loss() -> Any:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@pytest.mark.parametrize("module", [lamb, lars])
+def test_the_examples_run(module: Any) -> None:
+    done = doctest.testmod(module)
+    assert done.attempted > 0 and done.failed == 0
 
 
 # -- Decay -------------------------------------------------------------------------------
@@ -268,14 +269,6 @@ def test_mixed_precision_is_close_to_single(make: Any, request: pytest.FixtureRe
 # -- Several replicas --------------------------------------------------------------------
 
 PROGRAM = """
-import os
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-import keras, numpy as np, tensorflow as tf
-devices = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(devices[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-from etude.recipe import Recipe
-from etude.training.trainer import Trainer
-
 rng = np.random.default_rng(0)
 x = rng.normal(size=(72, 6)).astype("float32")
 y = rng.integers(0, 3, 72)
@@ -291,12 +284,9 @@ def train(name, epochs=2):
     trainer.fit(x, y, batch_size=16, epochs=epochs, shuffle=False, verbose=0)
     return model
 
-def weights(model):
-    return np.concatenate([keras.ops.convert_to_numpy(v).ravel() for v in model.weights])
-
 for name in ("lamb", "lars"):
     one = train(name)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = mirrored()
     with strategy.scope():
         two = train(name)
     for v in [*two.weights, *two.optimizer.variables]:
@@ -304,14 +294,9 @@ for name in ("lamb", "lars"):
         np.testing.assert_array_equal(first.numpy(), second.numpy())
     np.testing.assert_allclose(weights(one), weights(two), rtol=1e-3, atol=1e-4)
     assert np.abs(weights(train(name, epochs=1)) - weights(one)).max() > 1e-2
-print("equal")
 """
 
 
 @pytest.mark.slow
 def test_mirrored_replicas_equal_one_process(tmp_path: Path) -> None:
-    path = tmp_path / "program.py"
-    path.write_text(PROGRAM)
-    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.strip().endswith("equal")
+    replicas.run(PROGRAM, tmp_path)
