@@ -62,6 +62,18 @@ def limits(values: Iterable[float], pad: float = 0.08) -> tuple[float, float]:
     return low - pad * (high - low), high + pad * (high - low)
 
 
+def scores(rows: Iterable[Mapping[str, Any]]) -> tuple[list[float], list[float], list[float]]:
+    """The `score` of each row, how far its `error` reaches, and where both end.
+
+    An error that is not known reaches nowhere.
+    """
+    found = [(number(row.get("score")), abs(number(row.get("error")))) for row in rows]
+    reach = [error if math.isfinite(error) else 0.0 for _, error in found]
+    means = [score for score, _ in found]
+    ends = [s + sign * r for s, r in zip(means, reach, strict=True) for sign in (-1, 1)]
+    return means, reach, ends
+
+
 def log_limits(values: Iterable[float], pad: float = 0.04) -> tuple[float, float]:
     """`limits` of a logarithmic axis."""
     low, high = limits([math.log10(value) for value in finite(values) if value > 0], pad)

@@ -67,10 +67,7 @@ def _title(finding: Finding, trials: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _trials(axes: Axes, trials: Sequence[Mapping[str, Any]]) -> None:
-    scores = [num.number(trial.get("score")) for trial in trials]
-    errors = [abs(num.number(trial.get("error"))) for trial in trials]
-    reach = [error if math.isfinite(error) else 0.0 for error in errors]
-    ends = [s + sign * e for s, e in zip(scores, reach, strict=True) for sign in (-1, 1)]
+    scores, reach, ends = num.scores(trials)
     canvas.linear(axes.yaxis, *num.limits(ends, 0.1))
     axes.set_xlim(-0.6, len(trials) - 0.4)
     axes.grid(False, axis="x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -21,34 +22,45 @@ if TYPE_CHECKING:
 _SMOOTHING = 0.03
 
 
+@dataclasses.dataclass(frozen=True)
+class _Runner:
+    """An optimizer of the race, and how it is drawn."""
+
+    row: Mapping[str, Any]
+    name: str
+    colour: str
+    chosen: bool
+
+
 def draw(finding: Finding) -> Figure | None:
     """Smoothed losses on the left, final scores on the right, one colour each."""
     race = num.mappings(finding.evidence.get("race"))
     if not race:
         return None
-    names = [str(row.get("optimizer") or f"run {i}") for i, row in enumerate(race, 1)]
-    colours = [canvas.LINES[i % len(canvas.LINES)] for i in range(len(race))]
     chosen = finding.evidence.get("chosen", finding.changes.get("optimizer"))
+    runners = []
+    for place, row in enumerate(race):
+        name = str(row.get("optimizer") or f"run {place + 1}")
+        colour = canvas.LINES[place % len(canvas.LINES)]
+        runners.append(_Runner(row, name, colour, name == chosen))
     height = max(2.5, 0.24 * len(race) + 0.3)
-    figure = canvas.new(_title(race, names, chosen), height + 0.8)
-    losses = canvas.panel(figure, 0.75, 0.5, 3.2, height)
-    scores = canvas.panel(figure, 5.55, 0.5, 2.2, height)
-    _losses(losses, race, names, colours, chosen)
-    _scores(scores, race, names, colours, chosen)
+    figure = canvas.new(_title(runners, chosen), height + 0.8)
+    _losses(canvas.panel(figure, 0.75, 0.5, 3.2, height), runners)
+    _scores(canvas.panel(figure, 5.55, 0.5, 2.2, height), runners)
     return figure
 
 
-def _title(race: Sequence[Mapping[str, Any]], names: Sequence[str], chosen: Any) -> str:
+def _title(runners: Sequence[_Runner], chosen: Any) -> str:
     if chosen is None:
-        return f"A race of {len(race)} optimizers"
+        return f"A race of {len(runners)} optimizers"
     scores = {
-        name: num.number(row.get("score"))
-        for name, row in zip(names, race, strict=True)
-        if math.isfinite(num.number(row.get("score")))
+        runner.name: num.number(runner.row.get("score"))
+        for runner in runners
+        if math.isfinite(num.number(runner.row.get("score")))
     }
     best = min(scores, key=lambda name: scores[name], default=chosen)
     if best == chosen:
-        return f"{chosen} has the least loss of {len(race)} optimizers"
+        return f"{chosen} has the least loss of {len(runners)} optimizers"
     return f"{chosen} is taken; {best}'s loss is less, but not beyond doubt"
 
 
@@ -59,14 +71,8 @@ def smoothed(losses: Sequence[Any]) -> tuple[list[float], list[float]]:
     return steps, num.smooth(steps, known, max(0.5, _SMOOTHING * len(losses)))
 
 
-def _losses(
-    axes: Axes,
-    race: Sequence[Mapping[str, Any]],
-    names: Sequence[str],
-    colours: Sequence[str],
-    chosen: Any,
-) -> None:
-    curves = [smoothed(row.get("losses") or ()) for row in race]
+def _losses(axes: Axes, runners: Sequence[_Runner]) -> None:
+    curves = [smoothed(runner.row.get("losses") or ()) for runner in runners]
     starts = [y[0] for _, y in curves if y]
     lowest = [min(y) for _, y in curves if y]
     # A run that diverges would press all others flat: it runs out at the top.
@@ -76,14 +82,18 @@ def _losses(
     steps = [x[-1] for x, _ in curves if x]
     canvas.linear(axes.xaxis, 0.0, max(steps, default=1.0))
     ends = []
-    for (x, y), name, colour in zip(curves, names, colours, strict=True):
-        mine = name == chosen
-        line: dict[str, Any] = (
-            {"linewidth": 2.4, "zorder": 3} if mine else {"linewidth": 1.4, "zorder": 2}
+    for (x, y), runner in zip(curves, runners, strict=True):
+        axes.plot(
+            x,
+            y,
+            "-" if len(x) > 1 else "o",
+            color=runner.colour,
+            label=runner.name,
+            linewidth=2.4 if runner.chosen else 1.4,
+            zorder=3 if runner.chosen else 2,
         )
-        axes.plot(x, y, "-" if len(x) > 1 else "o", color=colour, label=name, **line)
         if y:
-            ends.append((y[-1], name, colour))
+            ends.append((y[-1], runner.name, runner.colour))
     canvas.line_labels(axes, ends)
     if not ends:
         canvas.nothing(axes, "no finite loss")
@@ -91,25 +101,16 @@ def _losses(
     axes.set_ylabel("training loss, smoothed")
 
 
-def _scores(
-    axes: Axes,
-    race: Sequence[Mapping[str, Any]],
-    names: Sequence[str],
-    colours: Sequence[str],
-    chosen: Any,
-) -> None:
-    scores = [num.number(row.get("score")) for row in race]
-    errors = [abs(num.number(row.get("error"))) for row in race]
-    reach = [error if math.isfinite(error) else 0.0 for error in errors]
-    ends = [s + sign * e for s, e in zip(scores, reach, strict=True) for sign in (-1, 1)]
+def _scores(axes: Axes, runners: Sequence[_Runner]) -> None:
+    scores, reach, ends = num.scores(runner.row for runner in runners)
     canvas.linear(axes.xaxis, *num.limits(ends, 0.1), most=3)
-    axes.set_ylim(len(race) - 0.5, -0.5)
+    axes.set_ylim(len(runners) - 0.5, -0.5)
     axes.grid(False, axis="y")
     axes.spines["left"].set_visible(False)
-    best = [s for s, row in zip(scores, race, strict=True) if row.get("error") is None]
+    best = [s for s, r in zip(scores, runners, strict=True) if r.row.get("error") is None]
     if len(best) == 1 and math.isfinite(best[0]):
         axes.axvline(best[0], color=canvas.MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
-    for row, (score, error, colour) in enumerate(zip(scores, reach, colours, strict=True)):
+    for row, (score, error, runner) in enumerate(zip(scores, reach, runners, strict=True)):
         if not math.isfinite(score):
             axes.text(
                 0.0,
@@ -122,17 +123,19 @@ def _scores(
             )
             continue
         if error:
-            axes.plot([score - error, score + error], [row, row], color=colour, linewidth=1.4)
-        axes.plot([score], [row], "o", color=colour, markersize=7, label="score")
-    labels = [_label(name, item) for name, item in zip(names, race, strict=True)]
-    axes.set_yticks(range(len(race)), labels=labels)
-    for tick, name in zip(axes.get_yticklabels(), names, strict=True):
+            ends_of_bar = [score - error, score + error]
+            axes.plot(ends_of_bar, [row, row], color=runner.colour, linewidth=1.4)
+        axes.plot([score], [row], "o", color=runner.colour, markersize=7, label="score")
+    axes.set_yticks(range(len(runners)), labels=[_label(runner) for runner in runners])
+    for tick, runner in zip(axes.get_yticklabels(), runners, strict=True):
         tick.set_color(canvas.INK)
-        tick.set_fontweight("bold" if name == chosen else "normal")
+        tick.set_fontweight("bold" if runner.chosen else "normal")
     axes.set_xlabel("validation loss")
     canvas.heading(axes, "± error of the difference to the best")
 
 
-def _label(name: str, row: Mapping[str, Any]) -> str:
-    rate = num.number(row.get("rate"))
-    return f"{name}\nat {text.number(float(f'{rate:.2g}'))}" if math.isfinite(rate) else name
+def _label(runner: _Runner) -> str:
+    rate = num.number(runner.row.get("rate"))
+    if not math.isfinite(rate):
+        return runner.name
+    return f"{runner.name}\nat {text.number(float(f'{rate:.2g}'))}"
