@@ -21,6 +21,7 @@ import numpy as np
 
 import etude
 from etude.problem import Problem
+from etude.training.readers import Watch
 from etude.training.trainer import Trainer
 
 BATCH = 32  # Keras' own default
@@ -80,22 +81,16 @@ def main() -> None:
     )
 
 
-class _Until(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
+class _Until(Watch):
     """Times whole executions for some seconds, the first left out."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self.seconds, self.count = seconds, 0
-        self.first = self.last = time.monotonic()
+        super().__init__(time.monotonic)
+        self.seconds = seconds
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if logs:
-            float(logs["loss"])  # waits for the device
-        self.last = time.monotonic()
-        if self.count == 0:
-            self.first = self.last
-        self.count += 1
-        if self.count > 2 and self.last - self.first > self.seconds:
+        super().on_train_batch_end(batch, logs)
+        if self.count > 2 and self.total > self.seconds:
             self.model.stop_training = True
 
 
@@ -107,7 +102,7 @@ def keras_arm(x: Any, y: Any, width: int) -> Any:
     def run(seconds: float) -> float:
         watch = _Until(seconds)
         model.fit(x, y, batch_size=BATCH, epochs=1000, verbose=0, callbacks=[watch])
-        return (watch.count - 1) * BATCH / (watch.last - watch.first)
+        return (watch.count - 1) * BATCH / watch.total
 
     run(0.1)  # traces
     return run
@@ -132,8 +127,7 @@ def etude_arm(x: Any, y: Any, width: int, tuning: Any) -> Any:
             data, steps_per_epoch=10**6 * multiple, epochs=1, verbose=0, shuffle=False,
             callbacks=[watch],
         )  # fmt: skip
-        samples = (watch.count - 1) * compute.batch_size * multiple
-        return samples / (watch.last - watch.first)
+        return (watch.count - 1) * compute.batch_size * multiple / watch.total
 
     run(0.1)  # traces
     return run
