@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -10,39 +9,32 @@ import pytest
 
 import etude
 
+from .fresh import modules_after
+
 HEAVY = {"tensorflow", "keras", "numpy", "rich", "absl", "yaml", "matplotlib", "jinja2"}
-
-
-def loaded_by(code: str) -> set[str]:
-    """Top-level modules that a fresh interpreter has after running `code`."""
-    script = f"{code}\nimport sys, json; print(json.dumps([m.split('.')[0] for m in sys.modules]))"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    return set(json.loads(done.stdout.splitlines()[-1]))
 
 
 @pytest.mark.parametrize(
     "code", ["import etude", "import etude; dir(etude)", "import etude; etude.errors.DataError"]
 )
 def test_import_takes_nothing_heavy(code: str) -> None:
-    loaded = loaded_by(code)
+    loaded = modules_after(code)
     assert "etude" in loaded
     assert loaded & HEAVY == set()
 
 
 def test_the_watch_can_fail() -> None:
-    assert "numpy" in loaded_by("import etude, numpy")
+    assert "numpy" in modules_after("import etude, numpy")
 
 
 def test_the_report_needs_no_tensorflow_and_draws_nothing_yet() -> None:
-    loaded = loaded_by("import etude; etude.Report; etude.Recipe")
+    loaded = modules_after("import etude; etude.Report; etude.Recipe")
     assert loaded & {"tensorflow", "keras", "matplotlib", "jinja2"} == set()
 
 
 def test_help_of_the_command_line_needs_no_tensorflow() -> None:
     code = "import etude.cli\ntry: etude.cli.main(['etude', '--help'])\nexcept SystemExit: pass"
-    assert loaded_by(code) & {"tensorflow", "keras", "numpy"} == set()
+    assert modules_after(code) & {"tensorflow", "keras", "numpy"} == set()
 
 
 def test_every_public_name_resolves_to_its_own_module() -> None:
