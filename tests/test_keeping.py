@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 import etude
 from etude.budget import CostModel
 from etude.recipe import Recipe
-from etude.training.studio import Studio
+from etude.training.backends import tensorflow as backend
+from etude.training.studio import Pace, Studio
 from etude_metalearners import META_LEARNERS
 
 from .training import helpers
 
-# What the studies may set, and another value than a study would come to.
+# What the studies may set, and another value than the default and than a study comes to.
 VALUES: dict[str, Any] = {
-    "compute.precision": "own",
-    "compute.xla": False,
-    "compute.steps_per_execution": 1,
+    "compute.precision": "mixed_float16",
+    "compute.xla": True,
+    "compute.steps_per_execution": 2,
     "compute.batch_size": 24,
     "optimization.optimizer": "nadam",
     "optimization.learning_rate": 0.0123,
@@ -29,15 +32,31 @@ VALUES: dict[str, Any] = {
 }
 
 
+STEP = 0.015  # seconds: light enough for several steps per execution to be tried
+# What the study of compute is told that these change of it, and so what it comes to.
+FACTORS: dict[str, dict[Any, float]] = {
+    "precision": {"mixed_bfloat16": 0.8},
+    "xla": {True: 2.0},
+    "steps_per_execution": {8: 0.5},
+}
+
+
 def tune(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Any:
     """All studies, on a run that is long for a clock that stands still."""
 
     def measure(self: Studio, limit: float = 3.0) -> CostModel:
         self.warm()
-        self.costs = CostModel(step=0.03, evaluation=0.03, compile=0.1)
+        self.costs = CostModel(step=STEP, evaluation=STEP, compile=0.1)
         return self.costs
 
+    def pace(self: Studio, steps: int) -> Pace:
+        chosen = self.recipe.compute
+        factors = [row.get(getattr(chosen, name), 1.0) for name, row in FACTORS.items()]
+        return Pace(STEP * math.prod(factors), np.ones(steps))
+
     monkeypatch.setattr(Studio, "measure", measure)
+    monkeypatch.setattr(Studio, "pace", pace)
+    monkeypatch.setattr(backend, "convolution_ratio", lambda dtype: 0.5)
     return etude.tune(
         helpers.sequential(),
         helpers.images(400),
@@ -51,6 +70,7 @@ def tune(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Any:
 def test_the_list_is_all_that_studies_may_set() -> None:
     sets = {f"{kind.writes}.{name}" for kind in META_LEARNERS.values() for name in kind.sets}
     assert set(VALUES) == sets
+    assert all(VALUES[path] != value for path, value in Recipe().values().items() if path in sets)
 
 
 @pytest.mark.slow
@@ -75,6 +95,16 @@ def test_with_everything_kept_nothing_changes_and_with_nothing_kept_much_does(
     assert kept.recipe.values() == Recipe().values()
     assert all("fixed by you" in f.why or "Not studied" in f.why for f in kept.findings)
     free = tune(monkeypatch)
+    values = free.recipe.values()
     learned = {path for path, mark in free.recipe.marks if mark.origin == "learned"}
-    assert {"optimization.learning_rate", "optimization.epochs"} <= learned
+    assert {
+        "compute.precision",
+        "compute.steps_per_execution",
+        "optimization.learning_rate",
+        "optimization.epochs",
+    } <= learned
+    assert (values["compute.precision"], values["compute.xla"]) == ("mixed_bfloat16", False)
+    assert values["compute.steps_per_execution"] == 8
+    # Else a row of the list above could not fail.
+    assert [path for path, value in VALUES.items() if values[path] == value] == []
     assert [finding.learner for finding in free.findings if finding.evidence] != []
