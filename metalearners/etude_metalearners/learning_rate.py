@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from etude.recipe import Recipe
     from etude.training.studio import Studio
 
-# Steps of a test: a longer one gains little, a shorter one shows the loss's fall too late.
-MOST_STEPS, LEAST_STEPS = 100, 40
+# Steps of a test: in a shorter one the loss falls too late, and in a longer one it is lowest at a
+# smaller rate, below the best of a whole run.
+MOST_STEPS, LEAST_STEPS = 60, 40
 # Steps of a run that confirms a rate, the share of the whole run that it may take, and how often
 # the rate may be halved.
 CONFIRM_STEPS, CONFIRM_SHARE, HALVINGS = 40, 0.03, 2
