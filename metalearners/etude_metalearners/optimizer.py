@@ -12,6 +12,7 @@ from etude.findings import Cost, Finding
 from etude.optim._registry import COMPILED
 from etude_metalearners import pairs
 from etude_metalearners._base import MetaLearner, Planned, scoring_seconds
+from etude_metalearners.learning_rate import MOST_STEPS as TEST_STEPS
 from etude_metalearners.learning_rate import RangeTest, span
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 # decay of each: decoupled, times the rate. The papers' 5e-4 within SGD's momentum of 0.9 acts ten
 # times as strongly as the same number outside of it.
 CHALLENGERS: dict[str, float] = {"nesterov": 5e-3, "adamw": 5e-2, "lamb": 1e-2, "lars": 1e-4}
-# Steps of each range test, and of each schedule.
-TEST_STEPS, LEAST_STEPS, MOST_STEPS = 60, 100, 600
+# Steps of each schedule.
+LEAST_STEPS, MOST_STEPS = 100, 600
 # Validation samples that each is scored on, at most.
 SAMPLES = 2048
 

@@ -270,8 +270,8 @@ def test_steps_are_counted_truly(counted: list[int]) -> None:
     assert finding.true.seconds > 0.0
     several = open_studio(stated=Recipe().give(compute={"steps_per_execution": 8}))
     finding = learn(several)
-    assert finding.true.steps == LEARNER.cost(several, several.recipe, planned()).steps == 104
-    assert len(finding.evidence["tests"][0]["losses"]) == 104
+    assert finding.true.steps == LEARNER.cost(several, several.recipe, planned()).steps == 64
+    assert len(finding.evidence["tests"][0]["losses"]) == 64
 
 
 @pytest.mark.parametrize("steps", [0, 100, 266, 267, 500, 700, 800, 10_000])
