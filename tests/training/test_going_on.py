@@ -11,11 +11,16 @@ import pytest
 import tensorflow as tf
 
 import etude
+from etude.budget import CostModel
 from etude.recipe import Recipe
 from etude.report import Report
+from etude.report.progress import Progress
 from etude.training import progress
+from etude.training.store import Store
 from etude.training.studio import Studio
+from etude_metalearners import META_LEARNERS
 
+from ..short_studies import shorten
 from . import helpers
 from .test_run import EXHAUSTED, RECIPE, KillAt, Killed, _train
 
@@ -60,6 +65,114 @@ def test_a_studied_run_goes_on_with_what_was_found(tmp_path: Path) -> None:
     assert again.recipe.optimization.learning_rate == found
     assert max(again.history["learning_rate"]) > 0.5 * found
     assert helpers.difference(helpers.weights(model), helpers.weights(whole)) == 0.0
+
+
+def kill_in(monkeypatch: pytest.MonkeyPatch, phase: str, step: int) -> None:
+    """Kills at so many steps of a phase, in the midst of a trial."""
+    begin, advance = Progress.phase, Progress.advance
+    now = {"phase": "", "steps": 0}
+
+    def begins(self: Progress, name: str, *args: Any, **options: Any) -> None:
+        now.update(phase=name, steps=0)
+        begin(self, name, *args, **options)
+
+    def advances(self: Progress, steps: int, **metrics: float) -> None:
+        now["steps"] += steps
+        if now["phase"] == phase and now["steps"] >= step:
+            raise Killed
+        advance(self, steps, **metrics)
+
+    monkeypatch.setattr(Progress, "phase", begins)
+    monkeypatch.setattr(Progress, "advance", advances)
+
+
+def told(findings: Any) -> list[tuple[Any, ...]]:
+    """What findings say, but for the time that they took."""
+    return [(f.learner, f.key, f.changes, f.evidence, f.why, f.true.steps) for f in findings]
+
+
+def not_again(*args: Any) -> Any:
+    raise AssertionError("this study was over before the kill")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("phase", "step", "done"),
+    [("learning rate", 25, ["optimizer"]), ("descent", 30, ["optimizer", "learning_rate"])],
+)
+def test_a_run_killed_in_a_later_study_keeps_what_the_earlier_ones_found(
+    phase: str, step: int, done: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And ends with the weights of one that never stopped, though its model has others by then."""
+    shorten(monkeypatch)
+
+    def fit(name: str, seed: int = 1) -> tuple[Any, Any]:
+        model = helpers.sequential(seed)
+        return model, etude.fit(
+            model, helpers.images(480), epochs=14, run_dir=tmp_path / name, verbose=0
+        )
+
+    whole, report = fit("whole")
+    studied = [finding.learner for finding in report.findings if finding.evidence]
+    assert studied == ["optimizer", "learning_rate", "descent"]
+    with monkeypatch.context() as patched:
+        kill_in(patched, f"studying the {phase}", step)
+        with pytest.raises(Killed):
+            fit("killed")
+    stored = Store(tmp_path / "killed").findings()
+    assert [finding.learner for finding in stored if finding.evidence] == done
+    with monkeypatch.context() as patched:
+        for name in done:
+            patched.setattr(META_LEARNERS[name], "learn", not_again)
+        model, again = fit("killed", seed=99)
+    assert told(again.findings) == told(report.findings)
+    assert again.findings[1].true == stored[1].true  # the very finding
+    assert again.recipe == report.recipe
+    assert helpers.difference(helpers.weights(model), helpers.weights(whole)) == 0.0
+    # Without what was found it would have come to other weights.
+    other = helpers.sequential()
+    etude.fit(other, helpers.images(480), epochs=14, keep=["optimization"], verbose=0)
+    assert helpers.difference(helpers.weights(other), helpers.weights(whole)) > 1e-3
+
+
+@pytest.mark.slow
+def test_a_tuning_killed_in_the_batch_sizes_study_goes_on_after_the_race(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By time, on a clock that stands still: what comes out is what the losses say."""
+    shorten(monkeypatch)
+
+    def measure(self: Studio, limit: float = 3.0) -> CostModel:
+        self.warm()
+        self.costs = CostModel(step=0.1, evaluation=0.01)
+        return self.costs
+
+    monkeypatch.setattr(Studio, "measure", measure)
+    monkeypatch.setattr(Studio, "step_seconds", lambda self, size, steps=3: 0.1)
+
+    def tune(name: str, seed: int = 1) -> tuple[list[Any], Any]:
+        model = helpers.sequential(seed)
+        tuning = etude.tune(
+            model, helpers.images(480), time_budget=100.0, run_dir=tmp_path / name, verbose=0,
+            keep=["precision", "xla", "steps_per_execution"], clock=lambda: 0.0,
+        )  # fmt: skip
+        return helpers.weights(model), tuning
+
+    weights, whole = tune("whole")
+    assert whole.recipe.compute.batch_size == 16  # as many as an epoch of 20 steps allows
+    with monkeypatch.context() as patched:
+        kill_in(patched, "studying the batch size", 10)
+        with pytest.raises(Killed):
+            tune("killed")
+    with monkeypatch.context() as patched:
+        patched.setattr(META_LEARNERS["optimizer"], "learn", not_again)
+        left, again = tune("killed", seed=99)
+    assert told(again.findings) == told(whole.findings)
+    assert {"optimizer", "batch_size", "learning_rate"} <= {
+        finding.learner for finding in again.findings if finding.evidence
+    }
+    assert again.recipe == whole.recipe
+    assert helpers.difference(left, weights) == 0.0  # those that the killed call was given
 
 
 def test_a_scheduler_sets_the_rate_of_the_segment_that_begins(tmp_path: Path) -> None:

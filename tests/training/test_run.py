@@ -368,6 +368,18 @@ def test_a_time_budget_is_kept_when_the_pace_changes(
     assert rates[-1] < 0.02 * max(rates)
 
 
+@pytest.mark.parametrize("fast_from", [26.0, 28.0])
+def test_a_schedule_that_ends_early_is_finished(
+    fast_from: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last steps cost next to nothing, so that some time is left; no callback stops the run."""
+    end, report = _train_by_clock(monkeypatch, lambda now: 0.001 if now > fast_from else 0.1)
+    assert end < 30.0
+    assert report.reason == progress.FINISHED
+    rates = report.history["learning_rate"]
+    assert rates[-1] < 0.02 * max(rates)
+
+
 @pytest.mark.parametrize("slow_from", [4.0, 9.0, 13.0, 17.5])
 @pytest.mark.parametrize("slowdown", [3.0, 20.0])
 def test_a_run_cut_short_still_ends_with_an_evaluation(

@@ -170,9 +170,13 @@ class Run:
         self.costs = dataclasses.replace(self.costs, snapshot=seconds)
 
     def plan_again(self) -> None:
-        """Moves the end of the schedule to where the time left leads."""
+        """Moves the end of the schedule to where the time left leads.
+
+        One that has come to its end stays there: Keras' loop is told to stop by then, and its
+        rate has fallen to 0.
+        """
         progress = self.progress
-        if self.budget.seconds is None:
+        if self.budget.seconds is None or progress.step >= progress.schedule.total_steps:
             return
         plan = replan(progress.schedule, progress.step, self.budget.remaining(), self.costs)
         if progress.step < progress.target and progress.is_last:
