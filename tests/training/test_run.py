@@ -368,7 +368,8 @@ def test_a_time_budget_is_kept_when_the_pace_changes(
     assert rates[-1] < 0.02 * max(rates)
 
 
-@pytest.mark.parametrize("fast_from", [26.0, 28.0])
+@pytest.mark.slow
+@pytest.mark.parametrize("fast_from", [27.5, 28.0])
 def test_a_schedule_that_ends_early_is_finished(
     fast_from: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
