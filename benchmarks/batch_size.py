@@ -7,14 +7,18 @@ samples E = N · S that this takes follow (S / S_min − 1)(E / E_min − 1) = 1
 start and in the course of a run, and the batch that it chooses: time to the mark is S times the
 seconds of a step, which are measured by themselves on an idle machine.
 
-Only CIFAR-10's training part is used, averaged down to 16 × 16; ResNet-9 of width 4.
+Only CIFAR-10's training part is used, averaged down to 16 × 16; ResNet-9 of width 4. The sweep
+counts steps, so it may run beside other work; `--keep` stores it, and the timed part follows.
 
-    python benchmarks/batch_size.py --seeds 3
+    python benchmarks/batch_size.py --keep sweep.json --sweep
+    python benchmarks/batch_size.py --keep sweep.json
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 from typing import Any
 
 from _common import finish, interval, parser, wait_until_idle
@@ -40,22 +44,36 @@ CHUNK = 50
 def main() -> None:
     """Prints steps and samples at each size, the fit, and what the study says."""
     made = parser(__doc__)
-    made.add_argument("--seeds", type=int, default=3)
+    made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     made.add_argument("--sizes", type=int, nargs="+", default=[16, 32, 64, 128, 256, 512])
-    made.add_argument("--mark", type=float, default=1.3)
-    made.add_argument("--most", type=int, default=60_000, help="samples of a run at most")
+    made.add_argument("--mark", type=float, default=1.5)
+    made.add_argument("--most", type=int, default=200_000, help="samples of a run at most")
     made.add_argument("--rate", type=float, default=0.01, help="Adam's at batch 64, to begin with")
     made.add_argument("--train", type=int, default=12_500)
     made.add_argument("--size", type=int, default=16)
     made.add_argument("--width", type=int, default=4)
+    made.add_argument("--keep", type=Path, help="a file of sweeps: read first, then added to")
+    made.add_argument("--sweep", action="store_true", help="count steps only, time nothing")
     args = made.parse_args()
     if args.quick:
-        args.seeds, args.sizes, args.mark, args.most = 1, [16, 64, 256], 1.9, 10_000
+        args.seeds, args.sizes, args.mark, args.most = [0], [16, 64, 256], 1.9, 10_000
         args.train = 3_000
     data = cifar(args.train, 2_500, args.size)
-    rows = [one_seed(args, data, seed) for seed in range(args.seeds)]
-    for row in rows:
-        print(row, flush=True)
+    known = args.keep is not None and args.keep.exists()
+    sweeps = [json.loads(line) for line in args.keep.open()] if known else []
+    for seed in args.seeds:
+        if all(row["seed"] != seed for row in sweeps):
+            sweeps.append({"seed": seed, "steps": swept(args, data, seed)})
+            if args.keep:
+                with args.keep.open("a") as file:
+                    file.write(json.dumps(sweeps[-1]) + "\n")
+    if args.sweep:
+        return
+    rows = []
+    for row in sweeps:
+        steps = {int(size): count for size, count in row["steps"].items()}
+        rows.append(studied(args, data, row["seed"], steps))
+        print(json.dumps(rows[-1]), flush=True)
     crit = [row["b_crit"] for row in rows]
     noise = [row["noise_scale"] for row in rows]
     excess = [row["excess"] for row in rows]
@@ -64,32 +82,49 @@ def main() -> None:
     finish("batch_size", quick=args.quick, factor=factor, excess=interval(excess), rows=rows)
 
 
-def one_seed(args: argparse.Namespace, data: Any, seed: int) -> dict[str, Any]:
-    """The sweep of one seed, and its study."""
+def prepared(args: argparse.Namespace, data: Any, seed: int) -> Studio:
+    """A studio with a constant rate after a short warm-up."""
     keras.utils.set_random_seed(seed)
-    shape = (args.size, args.size, 3)
-    model = etude.models.build("resnet9", shape, 10, width=args.width, seed=seed)
-    problem = Problem.inspect(model, *data, seed=seed)
+    problem = Problem.inspect(network(args, seed), *data, seed=seed)
     stated = Recipe().give(optimization={"schedule": "constant", "warmup_steps": 20})
-    studio = Studio(problem, starting_recipe(problem, stated), budget=Budget(None), seed=seed)
+    return Studio(problem, starting_recipe(problem, stated), budget=Budget(None), seed=seed)
+
+
+def network(args: argparse.Namespace, seed: int) -> keras.Model:
+    """ResNet-9 at the initial weights of a seed."""
+    shape = (args.size, args.size, 3)
+    return etude.models.build("resnet9", shape, 10, width=args.width, seed=seed)
+
+
+def swept(args: argparse.Namespace, data: Any, seed: int) -> dict[int, float]:
+    """Steps to the mark at each size, at its best rate."""
+    studio = prepared(args, data, seed)
     steps: dict[int, float] = {}
     start = args.rate
     for size in args.sizes:
-        best, start = tuned(studio, args, size, start * np.sqrt(2.0) if steps else start)
-        steps[size] = best
-        print(f"seed {seed} batch {size}: {best:.0f} steps at {start:.3g}", flush=True)
+        steps[size], start = tuned(studio, args, size, start * np.sqrt(2.0) if steps else start)
+        print(f"seed {seed} batch {size}: {steps[size]:.0f} steps at {start:.3g}", flush=True)
+    return steps
+
+
+def studied(
+    args: argparse.Namespace, data: Any, seed: int, steps: dict[int, float]
+) -> dict[str, Any]:
+    """The fit of a sweep, the seconds of a step at each size, and what the study says."""
     s_min, e_min = fitted(steps)
     load = wait_until_idle(120.0)
+    studio = prepared(args, data, seed)
     studio.measure()
-    seconds = {size: studio.step_seconds(size, 12) or float("nan") for size in args.sizes}
+    seconds = {size: studio.step_seconds(size, 12) or float("nan") for size in steps}
+    model = network(args, seed)
     tuning = etude.tune(
         model, *data, time_budget=1800.0, seed=seed, verbose=0,
         keep=["compute.precision", "compute.xla", "compute.steps_per_execution", "momentum",
               "optimizer", "weight_decay", "batch_norm_momentum"],
     )  # fmt: skip
     found = next(f for f in tuning.findings if f.learner == "batch_size")
-    measured = {size: steps[size] * seconds[size] for size in args.sizes}
-    chosen = min(args.sizes, key=lambda n: abs(np.log(n / found.evidence["chosen"])))
+    measured = {size: steps[size] * seconds[size] for size in steps}
+    chosen = min(steps, key=lambda n: abs(np.log(n / found.evidence["chosen"])))
     return {
         "seed": seed,
         "load": load,
@@ -107,13 +142,17 @@ def one_seed(args: argparse.Namespace, data: Any, seed: int) -> dict[str, Any]:
 
 
 def tuned(studio: Studio, args: argparse.Namespace, size: int, rate: float) -> tuple[float, float]:
-    """The fewest steps to the mark over rates a factor of 2 apart, climbing from `rate`."""
-    found = {rate: steps_to_mark(studio, args, size, rate)}
+    """The fewest steps to the mark over rates a factor of 2 apart, climbing from `rate`.
+
+    A run that is already slower than the best is ended.
+    """
+    most = args.most // size
+    found = {rate: steps_to_mark(studio, args, size, rate, most)}
     for factor in (2.0, 0.5):
         here = rate
         while True:
             there = here * factor
-            found[there] = steps_to_mark(studio, args, size, there)
+            found[there] = steps_to_mark(studio, args, size, there, min(most, found[here]))
             if not found[there] < found[here]:
                 break
             here = there
@@ -121,8 +160,10 @@ def tuned(studio: Studio, args: argparse.Namespace, size: int, rate: float) -> t
     return found[best], best
 
 
-def steps_to_mark(studio: Studio, args: argparse.Namespace, size: int, rate: float) -> float:
-    """Steps until the smoothed loss is below the mark; infinite where it never is."""
+def steps_to_mark(
+    studio: Studio, args: argparse.Namespace, size: int, rate: float, most: float
+) -> float:
+    """Steps until the smoothed loss is below the mark; infinite where `most` steps do not do it."""
     controls = studio.trainer.controls
     assert controls is not None
     recipe = studio.recipe.give(compute={"batch_size": size}, optimization={"learning_rate": rate})
@@ -141,7 +182,8 @@ def steps_to_mark(studio: Studio, args: argparse.Namespace, size: int, rate: flo
         studio.trainer.fit(
             studio.train.shuffled(size, seed=studio.seed),
             steps_per_epoch=CHUNK,
-            epochs=max(1, args.most // size // CHUNK),
+            # The mean over a window is told half a window late.
+            epochs=max(1, int(np.ceil((most + window) / CHUNK))),
             verbose=0,
             shuffle=False,
             callbacks=[Reader()],
