@@ -29,7 +29,7 @@ MARGIN = 2.0
 """How far below the minimum of the curve the suggestion stays."""
 
 _DROP = 0.1  # leading share of the curve that no answer is read from
-_EVIDENCE = 5.0  # standard errors by which the smoothed loss must fall
+_EVIDENCE = 4.0  # standard errors by which the smoothed loss must fall
 
 
 @dataclasses.dataclass(frozen=True)
