@@ -17,13 +17,17 @@ SOURCES = {
     for path in sorted((ROOT / "metalearners").rglob("*.py"))
 }
 
-GROUND = ("etude.errors", "etude.recipe", "etude.findings", "etude.budget", "etude.storage")
+GROUND = (
+    "etude.errors", "etude.recipe", "etude.findings", "etude.budget", "etude.storage",
+    "etude.augment.names", "etude.augment.policy",
+)  # fmt: skip
 # What is private to Keras stands apart from the room it lies in.
 KERAS = ("etude.training._keras_compat", "etude.training.values")
 FLOORS: dict[str, int] = {
     **dict.fromkeys(GROUND, 0),
     **dict.fromkeys(KERAS, 1),
     "etude.optim": 2,
+    "etude.augment": 2,
     "etude.tasks": 2,
     "etude.data": 2,
     "etude.models": 2,

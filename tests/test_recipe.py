@@ -9,6 +9,7 @@ import random
 import pytest
 import yaml
 
+from etude.augment.policy import POLICIES, Choice, Mixing, Policy, Slot
 from etude.errors import RecipeError
 from etude.recipe import Recipe
 
@@ -56,6 +57,25 @@ def test_yaml_gives_back_the_same_recipe_to_the_bit() -> None:
     assert Recipe.from_yaml(Recipe().to_yaml()) == Recipe()
 
 
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_known_policy_is_written_by_its_name(name: str) -> None:
+    recipe = Recipe().give(augmentation={"policy": name})
+    assert recipe.augmentation.policy == POLICIES[name]()
+    assert f"policy: {name}\n" in recipe.to_yaml()
+    assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+
+
+def test_any_other_policy_is_written_out() -> None:
+    slot = Slot((Choice("rotation", 1 / 3, 20.0, 0.1),), probability=0.7, draws=2, name="turns")
+    policy = Policy((slot,), fill="edge", mixing=Mixing(cutmix=0.1))
+    recipe = Recipe().give(augmentation={"policy": policy})
+    assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+    with pytest.raises(RecipeError, match="did you mean 'rotation'"):
+        Recipe.from_yaml(recipe.to_yaml().replace("rotation", "rotate"))
+    with pytest.raises(RecipeError, match="no such policy"):
+        Recipe.from_yaml("augmentation: {policy: 3}")
+
+
 def test_a_hand_written_part_counts_as_given() -> None:
     recipe = Recipe.from_yaml("optimization:\n  learning_rate: 1e-3\n  warmup_steps: 5\n")
     assert recipe.optimization.learning_rate == 0.001
@@ -66,7 +86,8 @@ def test_a_hand_written_part_counts_as_given() -> None:
 
 def test_every_value_has_a_plain_type() -> None:
     for path, value in Recipe().values().items():
-        assert value is None or isinstance(value, bool | int | float | str), path
+        plain = value is None or isinstance(value, bool | int | float | str)
+        assert plain or isinstance(value, Policy), path
     for group in Recipe.groups().values():
         assert dataclasses.is_dataclass(group)
     assert yaml.safe_load(Recipe().to_yaml())["compute"]["batch_size"] == 32

@@ -50,6 +50,7 @@ class BatchSize(MetaLearner):
         "compute.steps_per_execution",
         "optimization.optimizer",
         "regularization",
+        "augmentation",
         "sampling",
     )
     writes: ClassVar[str] = "compute"

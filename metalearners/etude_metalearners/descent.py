@@ -51,6 +51,7 @@ class Descent(MetaLearner):
         "optimization.learning_rate",
         "optimization.schedule",
         "regularization",
+        "augmentation",
         "sampling",
     )
     writes: ClassVar[str] = "optimization"

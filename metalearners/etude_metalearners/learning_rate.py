@@ -50,6 +50,7 @@ class LearningRate(MetaLearner):
         "optimization.warmup_fraction",
         "optimization.cycle_momentum",
         "regularization",
+        "augmentation",
         "sampling",
     )
     writes: ClassVar[str] = "optimization"

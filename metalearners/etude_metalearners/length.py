@@ -20,7 +20,13 @@ class Length(MetaLearner):
     """
 
     name: ClassVar[str] = "length"
-    reads: ClassVar[tuple[str, ...]] = ("compute", "optimization", "regularization", "sampling")
+    reads: ClassVar[tuple[str, ...]] = (
+        "compute",
+        "optimization",
+        "regularization",
+        "sampling",
+        "augmentation",
+    )
     writes: ClassVar[str] = "optimization"
     sets: ClassVar[tuple[str, ...]] = ("epochs",)
 

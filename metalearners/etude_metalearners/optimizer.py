@@ -49,6 +49,7 @@ class Optimizer(MetaLearner):
         "optimization.schedule",
         "optimization.cycle_momentum",
         "regularization",
+        "augmentation",
         "sampling",
     )
     writes: ClassVar[str] = "optimization"

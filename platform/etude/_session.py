@@ -24,6 +24,7 @@ from etude.recipe import Recipe
 from etude.report import Plan, Report, Tuning
 from etude.report.progress import Progress
 from etude.training import snapshot
+from etude.training.checks import softens
 from etude.training.progress import INTERRUPTED, NOT_FINITE
 from etude.training.run import Run
 from etude.training.store import Store
@@ -328,11 +329,12 @@ class Session:
 
 
 def _check_smoothing(problem: Problem, recipe: Recipe) -> None:
-    if recipe.regularization.label_smoothing and problem.user_loss:
+    if softens(recipe) and problem.user_loss:
         raise RecipeError(
-            "Label smoothing would take the place of your own loss.",
-            required="label_smoothing: 0 with a compiled loss",
-            received=f"label_smoothing: {recipe.regularization.label_smoothing}",
+            "Label smoothing or mixing would take the place of your own loss.",
+            required="neither of them with a compiled loss",
+            received=f"label_smoothing: {recipe.regularization.label_smoothing}, augmentation: "
+            f"{recipe.augmentation.policy}",
             advice="give your loss its own label smoothing, or compile without a loss",
         )
 

@@ -52,6 +52,7 @@ _FLAGS: tuple[tuple[str, str, Any, str], ...] = (
     ("recipe", _TEXT, None, "a recipe in YAML to start from"),
     ("keep", _LIST, [], "recipe groups or values that no study may change"),
     ("batch_size", _INT, None, "samples per update; fixes it"),
+    ("augment", _TEXT, None, "an augmentation policy by name: standard_cifar, trivialaugment, …"),
     ("class_weight", _TEXT, None, "balanced, or weights by class: 0:1,1:5"),
     ("validation_split", _FLOAT, 0.15, "the share held out when no validation data are given"),
     ("resize", _TEXT, None, "bring images to HEIGHTxWIDTH"),
@@ -212,6 +213,8 @@ def _recipe(flags: Any) -> Recipe | None:
         recipe = Recipe.load(flags.recipe)
     if flags.batch_size is not None:
         recipe = (recipe or Recipe()).give(compute={"batch_size": flags.batch_size})
+    if flags.augment is not None:
+        recipe = (recipe or Recipe()).give(augmentation={"policy": flags.augment})
     return recipe
 
 

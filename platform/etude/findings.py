@@ -94,5 +94,5 @@ def finding_key(
         return given or path in reads or (group in reads and path not in itself)
 
     values = {path: value for path, value in recipe.values().items() if counts(path)}
-    text = json.dumps([fingerprint, values], sort_keys=True, default=str)
+    text = json.dumps([fingerprint, values], sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

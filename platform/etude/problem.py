@@ -157,6 +157,22 @@ class Problem:
         """Fresh copies of the weighted metrics that the user compiled; mostly none."""
         return [compiled.copy(metric, self.task) for metric in self.compiled.weighted_metrics]
 
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Lowest and highest value that a pixel can have, as far as the training images tell.
+
+        0 to 255, 0 to 1 or -1 to 1 where they lie within one of these; else what was seen.
+        """
+        image = self.facts["image"]
+        low, high = float(image["low"]), float(image["high"])
+        usual = [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)]
+        if "int" in image["dtype"]:
+            usual = [(0.0, 255.0)]
+        for ends in usual:
+            if ends[0] <= low and high <= ends[1]:
+                return ends
+        return (low, high) if low < high else (low, low + 1.0)
+
     def fingerprint(self) -> str:
         """16 hexadecimal digits: the same for the same architecture (not weights), contents
         of the data, task, loss and split, also in another process."""

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import yaml
 
+from etude.augment.policy import POLICIES, Policy
 from etude.errors import RecipeError
 
 VERSION = 1
@@ -112,6 +113,18 @@ class Sampling:
 
 
 @dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How training images are changed, each by a draw of its own.
+
+    Attributes:
+        policy: What may be drawn; taken as a `Policy` of `etude.augment`, as the name of a known
+            one (`"randaugment"`, `"standard_cifar"`, …), or as plain lists and numbers.
+    """
+
+    policy: Policy = dataclasses.field(default_factory=Policy)
+
+
+@dataclasses.dataclass(frozen=True)
 class Mark:
     """Where a value came from: `"given"` by the user, `"learned"` by a meta-learner, or
     `"default"`."""
@@ -180,6 +193,7 @@ class Recipe:
     optimization: Optimization = Optimization()
     regularization: Regularization = Regularization()
     sampling: Sampling = Sampling()
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     marks: tuple[tuple[str, Mark], ...] = ()
 
     def __post_init__(self) -> None:
@@ -267,7 +281,8 @@ class Recipe:
         """Plain names and numbers, as `to_yaml` writes them."""
         data: dict[str, Any] = {"etude_recipe": VERSION}
         for group in _GROUPS:
-            data[group] = dataclasses.asdict(getattr(self, group))
+            values = vars(getattr(self, group))
+            data[group] = {name: _plain(value) for name, value in values.items()}
         data["marks"] = {path: str(mark) for path, mark in self.marks}
         return data
 
@@ -374,6 +389,7 @@ _GROUPS: Mapping[str, type] = types.MappingProxyType(
         "optimization": Optimization,
         "regularization": Regularization,
         "sampling": Sampling,
+        "augmentation": Augmentation,
     }
 )
 
@@ -416,6 +432,8 @@ def _known_path(path: str) -> None:
 def _convert(path: str, value: Any) -> Any:
     """`value` as the type of `path`: YAML reads `1e-3` as text and `1` as an integer."""
     hint = _TYPES[path]
+    if hint is Policy:
+        return Policy.of(value)
     options = typing.get_args(hint) or (hint,)
     if value is None and type(None) in options:
         return None
@@ -443,6 +461,13 @@ def _convert(path: str, value: Any) -> Any:
             raise wrong
         return int(value) if isinstance(value, int) else int(number)
     return number
+
+
+def _plain(value: Any) -> Any:
+    """A value as names and numbers: a policy as its name where it is a known one."""
+    if not isinstance(value, Policy):
+        return value
+    return str(value) if str(value) in POLICIES else value.to_dict()
 
 
 def _mapping(name: str, values: Any) -> Mapping[str, Any]:

@@ -78,7 +78,7 @@ def decisions(recipe: Recipe) -> tuple[list[Decision], str]:
         name = text.words(path.split(".")[1])
         mark = recipe.mark(path)
         if mark.origin == "default":
-            if item not in (None, "none"):
+            if str(item) not in ("None", "none"):
                 rest.append(f"{name} {text.value(item)}")
             continue
         source = f"learned: {text.words(mark.by)}" if mark.by else mark.origin

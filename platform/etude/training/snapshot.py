@@ -31,6 +31,7 @@ def variables(trainer: Any) -> dict[str, Any]:
         "optimizer": trainer.optimizer.variables if trainer.optimizer is not None else (),
         "metrics": [v for metric in trainer.metrics for v in metric.variables],
         "controls": trainer.controls.variables if trainer.controls is not None else (),
+        "augmenter": trainer.augmenter.variables if trainer.augmenter is not None else (),
         "meter": trainer.meter.variables if trainer.meter is not None else (),
         "average": trainer.average.shadows if trainer.average is not None else (),
     }

@@ -73,8 +73,10 @@ def stages(
     """
     wanted: list[Stage] = []
     smoothing = recipe.regularization.label_smoothing
+    mixes = recipe.augmentation.policy.mixes
     if task is None:
-        for name, value in (("label_smoothing", smoothing), ("class_weight", class_weights)):
+        needy = {"label_smoothing": smoothing, "class_weight": class_weights, "mixing": mixes}
+        for name, value in needy.items():
             if value:
                 raise RecipeError(
                     f"The recipe's {name} needs to know what the labels mean.",
@@ -86,7 +88,7 @@ def stages(
         return ()
     if class_weights:
         wanted.append(class_weighting(task, class_weights))
-    if smoothing:
+    if smoothing or mixes:
         wanted.append(label_smoothing(task, smoothing))
     return tuple(wanted)
 

@@ -46,7 +46,7 @@ FREE = frozenset(
     {f"optimization.{name}" for name in ("learning_rate", "momentum", "weight_decay")}
     | {f"optimization.{name}" for name in ("warmup_steps", "warmup_fraction", "momentum_low")}
     | {f"optimization.{name}" for name in ("momentum_high", "batch_norm_momentum", "epochs")}
-    | {"compute.batch_size"}
+    | {"compute.batch_size", "augmentation.policy"}
 )
 
 
@@ -132,6 +132,8 @@ class Studio:
         """What a Trainer is compiled for: all of a recipe that is no variable of its step."""
         settings = recipe.optimization
         values = {path: value for path, value in recipe.values().items() if path not in FREE}
+        policy = recipe.augmentation.policy
+        values["augments"] = (policy.draws_anything, policy.mixes)
         # Without them Keras makes no slots, and no decay.
         values["momentum"] = settings.momentum == 0.0
         values["decays"] = optimizers.decays(settings, self.problem.compiled_optimizer)
@@ -160,9 +162,12 @@ class Studio:
             recipe,
             task=problem.task,
             class_weights=self.class_weights,
+            value_range=problem.value_range,
             monitored=True,
             seed=self.seed,
         )
+        if trainer.augmenter is not None and self.train.resident is not None:
+            trainer.augmenter.samples.assign(len(self.train.resident))
         settings = recipe.optimization
         if recipe.mark("optimization.learning_rate").origin == "learned":
             # Only the schedule's peak: the optimizer keeps its own rate for the time after.

@@ -19,6 +19,7 @@ from etude.optim import momentum
 from etude.recipe import Recipe
 from etude.tasks._masked import align
 from etude.training import _keras_compat, batch_norm, checks, gradients, lengths, precision
+from etude.training.augmenting import Augmenter
 from etude.training.averaged_model import AveragedModel
 from etude.training.backends import tensorflow as backend
 from etude.training.controls import Controls
@@ -42,9 +43,10 @@ class Trainer(AveragedModel):
         recipe: What to do; the default is a plain Keras run.
         task: What the labels mean; needed for label smoothing and balanced classes.
         class_weights: Weight of each class, on top of sample weights.
+        value_range: Lowest and highest value that a pixel can have; needed for augmentation.
         monitored: Keeps a schedule and a record of losses in the step even where the
             recipe needs none; studies and runs switch it on.
-        seed: Seed of the perfect shuffle of `Resident` data.
+        seed: Seed of the perfect shuffle of `Resident` data, and of augmentation.
 
     Raises:
         ModelError: The model brings a step of its own.
@@ -63,6 +65,7 @@ class Trainer(AveragedModel):
         *,
         task: Task | None = None,
         class_weights: Mapping[int, float] | None = None,
+        value_range: tuple[float, float] | None = None,
         monitored: bool = False,
         seed: int = 0,
     ) -> None:
@@ -70,15 +73,14 @@ class Trainer(AveragedModel):
         checks.check_model(model)
         checks.check_recipe(recipe)
         checks.check_parts(model, recipe, class_weights, monitored=monitored)
+        checks.check_augmentation(model, recipe, task, value_range)
         super().__init__(name=f"trainer_of_{model.name}", dtype=model.dtype_policy)
         self.model = model
         self.recipe = recipe
         self.seed = seed
         self._task = task
         self._stages = stages(recipe, task, class_weights)
-        self._soft_loss = (
-            task.soft_loss() if task and recipe.regularization.label_smoothing else None
-        )
+        self._soft_loss = task.soft_loss() if task and checks.softens(recipe) else None
         self._own_compute_loss = type(model).compute_loss is not keras.Model.compute_loss
         self._free_rate = True
         own = recipe.optimization
@@ -101,6 +103,17 @@ class Trainer(AveragedModel):
         ):
             with self.scope():
                 self.controls = Controls(recipe.optimization)
+        self.augmenter: Augmenter | None = None
+        if recipe.augmentation.policy.draws_anything:
+            assert value_range is not None  # checked above
+            with self.scope():
+                self.augmenter = Augmenter(
+                    recipe.augmentation.policy,
+                    value_range,
+                    **checks.labels_of(task),
+                    channels=checks.channels_of(model),
+                    seed=seed,
+                )
         if model.built:
             self.built = True
 
@@ -256,6 +269,8 @@ class Trainer(AveragedModel):
             options["validation_data"] = validation.in_order(size)
         if isinstance(x, Resident):
             checks.refuse_with_resident(options)
+            if self.augmenter is not None:
+                self.augmenter.samples.assign(len(x))
             size = batch_size or own
             steps = options.setdefault("steps_per_epoch", math.ceil(len(x) / size))
             start = options.get("initial_epoch", 0) * steps
@@ -365,9 +380,18 @@ class Trainer(AveragedModel):
         """A batch as the recipe's stages leave it."""
         ids, x, y, weight = gather(data)
         batch = Batch(ids, _inputs(x), y, weight)
+        if self.augmenter is not None:
+            batch = self.augmenter.augment(batch, self._done(ops.shape(batch.x)[0]))
         for stage in self._stages:
             batch = stage(batch)
+        if self.augmenter is not None and self.augmenter.mixes:
+            batch = self.augmenter.mix(batch)
         return batch
+
+    def _done(self, batch: Any) -> Any:
+        """Samples that came before this batch."""
+        steps = self.optimizer.iterations if self.controls is None else self.controls.step
+        return ops.cast(steps, "int64") * ops.cast(batch, "int64")
 
     def _forward(self, x: Any, training: bool | None) -> Any:
         if not training:
@@ -456,6 +480,8 @@ class Trainer(AveragedModel):
         """
         self.recipe = recipe
         assert self.controls is not None
+        if self.augmenter is not None:
+            self.augmenter.take_over(recipe.augmentation.policy)
         numbers = momentum.set_numbers(self.optimizer, recipe.optimization, self._own)
         rate = ops.convert_to_numpy(self.optimizer.learning_rate) if self._free_rate else None
         self.controls.take_over(recipe.optimization, rate=rate, **numbers)

@@ -1,0 +1,136 @@
+"""Augmentation within the step: one draw for an image and its labels, by a policy in variables."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+from keras import ops
+
+from etude.augment import apply, mixing, targets
+from etude.augment.drawing import Tables, draw
+from etude.augment.policy import Policy
+from etude.augment.warping import warp
+from etude.tasks._masked import align
+from etude.training.step import Batch
+
+
+class Augmenter:
+    """Augments batches by a policy, which may change without a new trace.
+
+    Whether images are mixed at all is part of the trace; all else is not. `samples` is how many the
+    training set has, by which an alternating flip tells epochs.
+
+    Args:
+        policy: What is drawn.
+        value_range: Lowest and highest value that a pixel can have.
+        pixelwise: Whether labels are masks, which move with the images.
+        ignore: The label of pixels that count for nothing, if there is one.
+        channels: Of the images, where they are known: draws are not spent on what these cannot do.
+        seed: Of all draws.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        value_range: tuple[float, float],
+        *,
+        pixelwise: bool = False,
+        ignore: float | None = None,
+        channels: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.policy = policy
+        self.value_range = value_range
+        self.pixelwise = pixelwise
+        self.ignore = ignore
+        self.channels = channels
+        self.mixes = policy.mixes
+        self.seeds = keras.random.SeedGenerator(seed)
+        self.samples = _variable(0, "int64", "samples")
+        values = vars(Tables.of(self._possible(policy)))
+        self.tables = Tables(**{n: _variable(v, str(v.dtype), n) for n, v in values.items()})
+
+    @property
+    def variables(self) -> list[Any]:
+        """The draws' state and the policy, in a fixed order."""
+        return [self.seeds.state, self.samples, *vars(self.tables).values()]
+
+    def take_over(self, policy: Policy) -> None:
+        """Draws by another policy from now on; one that mixes only where this one does."""
+        self.policy = policy
+        for name, value in vars(Tables.of(self._possible(policy))).items():
+            getattr(self.tables, name).assign(value)
+
+    def augment(self, batch: Batch, done: Any) -> Batch:
+        """The batch with its images, and masks with them, changed.
+
+        Args:
+            batch: As it was gathered.
+            done: Samples that came before this batch, an integer tensor.
+        """
+        tables = self._values()
+        shape = tuple(ops.shape(batch.x))
+        frame = (int(batch.x.shape[1]), int(batch.x.shape[2]))
+        x = ops.cast(batch.x, "float32")
+        drawn = draw(
+            tables,
+            (shape[0], *batch.x.shape[1:]),
+            self.seeds,
+            ids=batch.ids,
+            epoch=None if batch.ids is None else self._epoch(done, shape[0]),
+        )
+        moved = warp(tables, drawn, frame)
+        changed = apply.images(tables, drawn, moved, x, self.value_range)
+        batch = dataclasses.replace(batch, x=ops.cast(changed, batch.x.dtype))
+        if not self.pixelwise:
+            return batch
+        y = targets.masks(moved, batch.y, self.ignore)
+        if self.ignore is not None:
+            return dataclasses.replace(batch, y=y)
+        # What comes from beyond the image shows a label, which has no weight.
+        weight = ops.cast(moved.inside, "float32")
+        if batch.weight is not None:
+            given = align(batch.weight, 3, "float32")
+            if given.shape[1] != 1:
+                given = targets.masks(moved, given, None)
+            weight = weight * given
+        return dataclasses.replace(batch, y=y, weight=weight)
+
+    def mix(self, batch: Batch) -> Batch:
+        """The batch with images, soft targets and weights of whole images mixed."""
+        tables = self._values()
+        frame = (int(batch.x.shape[1]), int(batch.x.shape[2]))
+        mixed = mixing.draw(tables, ops.shape(batch.x)[0], frame, self.seeds)
+
+        weight = batch.weight
+        if weight is not None:
+            weight = mixing.mixed_targets(ops.cast(weight, "float32"), mixed, frame)
+        return dataclasses.replace(
+            batch,
+            x=mixing.mixed_images(batch.x, mixed),
+            target=mixing.mixed_targets(batch.target, mixed, frame),
+            weight=weight,
+        )
+
+    def _possible(self, policy: Policy) -> Policy:
+        return policy if self.channels is None else policy.for_channels(self.channels)
+
+    def _values(self) -> Tables:
+        return Tables(**{name: variable.value for name, variable in vars(self.tables).items()})
+
+    def _epoch(self, done: Any, batch: Any) -> Any:
+        """The pass over the data that each sample of a batch belongs to, `(batch,)`."""
+        place = ops.cast(done, "int64") + ops.arange(batch, dtype="int64")
+        return place // ops.maximum(self.samples.value, 1)
+
+
+def _variable(value: Any, dtype: str, name: str) -> Any:
+    return keras.Variable(
+        value,
+        dtype=dtype,
+        trainable=False,
+        name=name,
+        aggregation="only_first_replica",
+    )

@@ -1,0 +1,255 @@
+"""Augmentation in the step: what moves together, what counts, and what stays the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from etude.augment.policy import Choice, Mixing, Policy, Slot
+from etude.data._base import Arrays
+from etude.data.resident import Resident
+from etude.errors import RecipeError
+from etude.problem import Problem
+from etude.recipe import Recipe
+from etude.training import snapshot
+from etude.training.augmenting import Augmenter
+from etude.training.isolation import isolated
+from etude.training.step import Batch
+from etude.training.trainer import Trainer
+
+from . import helpers
+
+RANGE = (0.0, 255.0)
+X, Y = helpers.images(32)
+IMAGES = X.astype("float32")
+
+
+def sure(name: str, magnitude: float, **options: Any) -> Policy:
+    return Policy((Slot((Choice(name, magnitude, magnitude),)),), **options)
+
+
+def augmented(policy: Policy, done: int = 0, ids: Any = None, **options: Any) -> Batch:
+    batch = Batch(ids, ops.convert_to_tensor(IMAGES), ops.convert_to_tensor(Y), None)
+    return Augmenter(policy, RANGE, **options).augment(batch, ops.convert_to_tensor(done))
+
+
+def test_masks_move_with_their_images():
+    masks = ops.convert_to_tensor(IMAGES[..., 0])
+    batch = Batch(None, ops.convert_to_tensor(IMAGES), masks, None)
+    policy = Policy((Slot((Choice("quarter_turns", 50.0, 50.0), Choice("zoom_in", 50.0, 50.0))),))
+    out = Augmenter(policy, RANGE, pixelwise=True).augment(batch, 0)
+    turned = np.abs(np.asarray(out.x) - IMAGES).max(axis=(1, 2, 3)) > 0.0
+    assert 4 < turned.sum() < 32
+    same = np.abs(np.asarray(out.x)[..., 0] - np.asarray(out.y)).max(axis=(1, 2)) < 1e-3
+    # Zoomed images lie between pixels, and their masks do not.
+    assert same.sum() >= 8
+    np.testing.assert_array_equal(np.asarray(out.weight), np.ones((32, 8, 8)))
+
+
+def test_beyond_the_image_pixels_have_no_weight_or_are_ignored():
+    masks = ops.convert_to_tensor(X[..., 0].astype("int32") % 3)
+    given = np.linspace(0.5, 2.0, 32).astype("float32")
+    batch = Batch(None, ops.convert_to_tensor(IMAGES), masks, ops.convert_to_tensor(given))
+    policy = sure("translation_x", 25.0)
+    out = Augmenter(policy, RANGE, pixelwise=True, seed=1).augment(batch, 0)
+    weight = np.asarray(out.weight)
+    sides = {(0.0, 0.0): 0, (1.0, 1.0): 0}
+    for k in range(32):
+        left, right = weight[k, :, :2] / given[k], weight[k, :, -2:] / given[k]
+        np.testing.assert_allclose(weight[k, :, 2:-2], given[k])
+        np.testing.assert_allclose(left.mean() + right.mean(), 1.0)
+        sides[(float(left.mean().round()), float(left.mean().round()))] += 1
+    assert min(sides.values()) >= 8  # both ways
+    out = Augmenter(policy, RANGE, pixelwise=True, ignore=255, seed=1).augment(batch, 0)
+    np.testing.assert_array_equal(np.asarray(out.y) == 255, weight == 0.0)
+    np.testing.assert_array_equal(np.asarray(out.weight), given)
+
+
+def test_weights_of_pixels_move_too():
+    weights = ops.convert_to_tensor(IMAGES[..., 0])
+    batch = Batch(None, ops.convert_to_tensor(IMAGES), ops.zeros((32, 8, 8), "int32"), weights)
+    out = Augmenter(sure("mirror_horizontal", 100.0), RANGE, pixelwise=True).augment(batch, 0)
+    np.testing.assert_array_equal(out.weight, np.flip(IMAGES[..., 0], 2))
+
+
+def test_alternating_flips_follow_ids_and_epochs():
+    """Batches need not end with epochs: 32 of 40 samples are seen at a time."""
+    policy = Policy(alternating_flip=True)
+    augmenter = Augmenter(policy, RANGE)
+    augmenter.samples.assign(40)
+    seen: dict[int, list[bool]] = {}
+    for step in range(5):  # four passes
+        ids = np.arange(32 * step, 32 * step + 32) % 40
+        batch = Batch(ops.convert_to_tensor(ids), ops.convert_to_tensor(IMAGES), None, None)
+        out = np.asarray(augmenter.augment(batch, 32 * step).x)
+        for sample, (new, old) in zip(ids, zip(out, IMAGES, strict=True), strict=True):
+            flipped = np.array_equal(new, np.flip(old, 1))
+            assert flipped or np.array_equal(new, old)
+            seen.setdefault(int(sample), []).append(flipped)
+    assert all(turns == [turns[0], not turns[0]] * 2 for turns in seen.values())
+    assert 10 <= sum(turns[0] for turns in seen.values()) <= 30
+
+
+def test_mixed_targets_are_those_of_the_mixed_images():
+    policy = Policy(mixing=Mixing(mixup=0.5, cutmix=0.5))
+    augmenter = Augmenter(policy, RANGE, seed=2)
+    marked = ops.convert_to_tensor(np.eye(4, dtype="float32")[Y])
+    # Each class has a colour of its own, so that an image tells what it is made of.
+    images = ops.broadcast_to(marked[:, None, None, :], (32, 8, 8, 4))
+    weight = ops.convert_to_tensor(1.0 + Y.astype("float32"))
+    out = augmenter.mix(Batch(None, images, ops.convert_to_tensor(Y), weight, marked))
+    np.testing.assert_allclose(ops.mean(out.x, axis=(1, 2)), out.target, atol=1e-5)
+    np.testing.assert_allclose(out.weight, np.asarray(out.target) @ np.float32([1, 2, 3, 4]), atol=1e-4)
+    assert (np.asarray(out.target).max(axis=1) < 0.999).sum() > 10
+
+
+def trained(policy: Policy | None, *, seed: int = 3, **options: Any) -> list[Any]:
+    recipe = Recipe().give(augmentation={"policy": policy})
+    trainer = Trainer(helpers.functional(), recipe, value_range=RANGE, seed=seed, **options)
+    trainer.compile("adam", helpers.loss())
+    keras.utils.set_random_seed(0)
+    trainer.fit(Resident(Arrays(X, Y)), batch_size=16, epochs=2, verbose=0)
+    return [np.asarray(v) for v in trainer.model.trainable_variables]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others():
+    policy = Policy.of("trivialaugment")
+    first, again = trained(policy), trained(policy)
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert any((a != b).any() for a, b in zip(first, trained(None), strict=True))
+
+
+def test_a_policy_that_leaves_images_alone_gives_the_weights_of_none():
+    for one, other in zip(trained(sure("rotation", 0.0)), trained(None), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_the_loss_is_that_of_the_mixed_images():
+    """One step of a linear model by hand: the gradient of soft cross-entropy."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([layers.Input((8, 8, 1)), layers.Flatten(), layers.Dense(4)])
+    task = helpers.problem(keras.models.clone_model(model)).task
+    recipe = Recipe().give(
+        augmentation={"policy": Policy(mixing=Mixing(mixup=1.0))},
+        optimization={"optimizer": "sgd", "learning_rate": 0.25},
+        regularization={"label_smoothing": 0.1},
+    )
+    x = (IMAGES / 255.0).astype("float32")
+    trainer = Trainer(model, recipe, task=task, value_range=(0.0, 1.0), seed=4)
+    trainer.compile(loss=helpers.loss())
+    w, b = (np.asarray(v, np.float64) for v in model.trainable_variables)
+    twin = Augmenter(recipe.augmentation.policy, (0.0, 1.0), seed=4)
+    soft = np.eye(4, dtype="float32")[Y] * 0.9 + 0.025
+    same = twin.augment(Batch(None, ops.convert_to_tensor(x), None, None), 0)
+    mixed = twin.mix(Batch(None, same.x, None, None, ops.convert_to_tensor(soft)))
+    trainer.fit(x, Y, batch_size=32, shuffle=False, verbose=0)
+    flat = np.asarray(mixed.x, np.float64).reshape(32, -1)
+    z = flat @ w + b
+    delta = np.exp(z) / np.exp(z).sum(1, keepdims=True) - np.asarray(mixed.target)
+    new_w, new_b = (np.asarray(v) for v in model.trainable_variables)
+    np.testing.assert_allclose(new_w, w - 0.25 * flat.T @ delta / 32, atol=1e-5)
+    np.testing.assert_allclose(new_b, b - 0.25 * delta.mean(0), atol=1e-5)
+
+
+def test_a_state_holds_the_draws_and_a_trial_leaves_them():
+    recipe = Recipe().give(augmentation={"policy": "randaugment"})
+    trainer = Trainer(helpers.functional(), recipe, value_range=RANGE, monitored=True)
+    trainer.compile("adam", helpers.loss())
+    data = Resident(Arrays(X, Y))
+
+    def steps() -> list[Any]:
+        trainer.fit(data, batch_size=16, verbose=0)
+        return [np.asarray(v) for v in trainer.model.trainable_variables]
+
+    steps()
+    state = snapshot.capture(trainer)
+    first = steps()
+    snapshot.restore(trainer, state)
+    for one, other in zip(first, steps(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    snapshot.restore(trainer, state)
+    with isolated(trainer):
+        steps()
+    for one, other in zip(first, steps(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_another_policy_needs_no_other_trace():
+    recipe = Recipe().give(augmentation={"policy": sure("invert", 100.0)})
+    traces = []
+
+    class Counting(keras.layers.Layer):  # type: ignore[misc, unused-ignore]
+        def call(self, inputs: Any) -> Any:
+            traces.append(1)
+            return inputs
+
+    inputs = keras.Input((8, 8, 1))
+    model = keras.Model(inputs, layers.Dense(4)(layers.Flatten()(Counting()(inputs))))
+    trainer = Trainer(model, recipe, value_range=RANGE, monitored=True)
+    trainer.compile("sgd", helpers.loss())
+    data = Resident(Arrays(X, Y))
+    trainer.fit(data, batch_size=16, verbose=0)
+    before = len(traces)
+    assert trainer.augmenter is not None
+    for policy in (Policy(), Policy.of("randaugment"), sure("hue", 50.0)):
+        trainer.take_over(recipe.give(augmentation={"policy": policy}))
+        trainer.fit(data, batch_size=16, verbose=0)
+        assert trainer.augmenter.policy == policy
+    assert len(traces) == before
+
+
+def test_what_cannot_be_done_is_refused():
+    def made(policy: Any, model: Any = None, **options: Any) -> None:
+        recipe = Recipe().give(augmentation={"policy": policy})
+        Trainer(model or helpers.functional(), recipe, **options)
+
+    with pytest.raises(RecipeError, match="what values pixels can have"):
+        made("randaugment")
+    with pytest.raises(RecipeError, match="what the labels mean"):
+        made(Policy(mixing=Mixing(mixup=0.5)), value_range=RANGE)
+    with pytest.raises(RecipeError, match="no such policy"):
+        made("autoaugment")
+    task = helpers.problem(helpers.functional()).task
+    recipe = Recipe().give(augmentation={"policy": Policy(mixing=Mixing(mixup=0.5))})
+    trainer = Trainer(helpers.functional(), recipe, task=task, value_range=RANGE)
+    with pytest.raises(RecipeError, match="take the place of your own loss"):
+        trainer.compile("adam", "mse")
+
+
+def test_masks_are_not_mixed():
+    x, masks = IMAGES, (X[..., 0] > 90).astype("int32")
+    inputs = keras.Input((8, 8, 1))
+    model = keras.Model(inputs, layers.Conv2D(2, 1)(inputs))
+    task = Problem.inspect(model, (x, masks)).task
+    recipe = Recipe().give(augmentation={"policy": Policy(mixing=Mixing(cutmix=0.5))})
+    with pytest.raises(RecipeError, match="cannot be mixed"):
+        Trainer(model, recipe, task=task, value_range=RANGE)
+
+
+@pytest.mark.parametrize(
+    ("x", "expected"),
+    [
+        (X, (0.0, 255.0)),
+        (IMAGES, (0.0, 255.0)),
+        (IMAGES / 255.0, (0.0, 1.0)),
+        (IMAGES / 127.5 - 1.0, (-1.0, 1.0)),
+        ((X % 2).astype("uint8"), (0.0, 255.0)),
+    ],
+)
+def test_the_value_range_is_read_off_the_images(x, expected):
+    inputs = keras.Input((8, 8, 1))
+    model = keras.Model(inputs, layers.Dense(4)(layers.Flatten()(inputs)))
+    assert Problem.inspect(model, (x, Y)).value_range == expected
+
+
+def test_an_unusual_range_is_what_was_seen():
+    inputs = keras.Input((8, 8, 1))
+    model = keras.Model(inputs, layers.Dense(4)(layers.Flatten()(inputs)))
+    x = IMAGES / 50.0 - 2.0
+    found = Problem.inspect(model, (x, Y)).value_range
+    assert found == pytest.approx((float(x.min()), float(x.max())))
