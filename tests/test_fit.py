@@ -155,6 +155,7 @@ def test_plan_changes_nothing_and_predicts_all_parts() -> None:
     assert all(np.isfinite(value) and value >= 0 for value in plan.seconds.values())
 
 
+@pytest.mark.slow
 def test_tune_then_train_in_one_process() -> None:
     model = helpers.functional()
     before = helpers.weights(model)

@@ -37,7 +37,7 @@ def learn(name: str) -> Study:
     return study
 
 
-def open_studio() -> tuple[Studio, Recipe]:
+def open_studio(policy: str = "none") -> tuple[Studio, Recipe]:
     """A studio in the midst of a training: nothing that could be disturbed is still at zero."""
     problem = helpers.problem(helpers.sequential(), seed=0)
     recipe = starting_recipe(
@@ -46,6 +46,7 @@ def open_studio() -> tuple[Studio, Recipe]:
             compute={"batch_size": 16},
             optimization={"momentum": 0.8},
             regularization={"ema_decay": 0.9},
+            augmentation={"policy": policy},
         ),
     )
     studio = Studio(problem, recipe, budget=Budget(None), seed=5)
@@ -72,6 +73,7 @@ def variables(studio: Studio) -> dict[str, Any]:
         "metrics": [v for metric in trainer.metrics for v in metric.variables],
         "controls": trainer.controls.variables,
         "average": trainer.average.shadows,
+        "augmenter": () if trainer.augmenter is None else trainer.augmenter.variables,
     }
     values: dict[str, Any] = {
         f"{group}: {index} {variable.path}": np.array(keras.ops.convert_to_numpy(variable))
@@ -101,9 +103,9 @@ def draws() -> dict[str, Any]:
     }
 
 
-def differences(study: Study) -> set[str]:
+def differences(study: Study, policy: str = "none") -> set[str]:
     """The names of what is not after `study` what it was before."""
-    studio, recipe = open_studio()
+    studio, recipe = open_studio(policy)
     with isolated(studio.trainer):
         continued = train(studio, 4), variables(studio)
     given = recipe.to_dict()
@@ -131,9 +133,21 @@ def unlike(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("name", META_LEARNERS)
+# The race of optimizers traces a Trainer for each of them.
+LONG = {"optimizer": pytest.mark.slow}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=LONG.get(name, ())) for name in META_LEARNERS]
+)
 def test_learning_leaves_no_trace(name: str) -> None:
     assert differences(learn(name)) == set()
+
+
+def test_nor_does_it_where_images_are_augmented() -> None:
+    assert differences(learn("learning_rate"), "standard_cifar") == set()
+    studio, _ = open_studio("standard_cifar")
+    assert any(np.any(v) for name, v in variables(studio).items() if name.startswith("augmenter"))
 
 
 def test_the_check_looks_at_every_kind_of_state() -> None:

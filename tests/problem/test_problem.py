@@ -308,6 +308,7 @@ def test_how_a_part_was_held_out_is_said():
     assert said(resized, "(by chance, with seed 5)")
 
 
+@pytest.mark.slow
 def test_validation_of_unknown_length_is_counted_before_training(monkeypatch):
     import tensorflow as tf
 

@@ -46,6 +46,7 @@ def test_a_learned_rate_is_still_the_rate(step: int, tmp_path: Path) -> None:
     assert float(plain.optimizer.learning_rate) == pytest.approx(0.01)
 
 
+@pytest.mark.slow
 def test_a_studied_run_goes_on_with_what_was_found(tmp_path: Path) -> None:
     def fit(folder: Path, *callbacks: Any) -> Any:
         model = helpers.sequential()
@@ -224,6 +225,7 @@ def test_averaged_weights_are_those_of_a_run_opened_again(tmp_path: Path) -> Non
     assert helpers.difference(helpers.weights(other), helpers.weights(model)) > 1e-4
 
 
+@pytest.mark.slow
 def test_memory_that_ran_out_is_remembered(tmp_path: Path) -> None:
     plain, report = _train(callbacks=[KillAt(12, EXHAUSTED)])
     assert report.recipe.compute.accumulate == 2
