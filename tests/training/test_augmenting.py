@@ -222,6 +222,20 @@ def test_what_cannot_be_done_is_refused():
         trainer.compile("adam", "mse")
 
 
+def test_images_of_several_sizes_are_refused():
+    tf = pytest.importorskip("tensorflow")
+    keras.utils.set_random_seed(0)
+    head = [layers.GlobalAveragePooling2D(), layers.Dense(4)]
+    model = keras.Sequential([layers.Input((None, None, 1)), layers.Conv2D(3, 3), *head])
+    spec = (tf.TensorSpec((None, None, None, 1), tf.float32), tf.TensorSpec((None,), tf.int64))
+    data = tf.data.Dataset.from_generator(lambda: iter([(IMAGES, Y)]), output_signature=spec)
+    recipe = Recipe().give(augmentation={"policy": "standard_cifar"})
+    trainer = Trainer(model, recipe, value_range=RANGE)
+    trainer.compile("adam", helpers.loss())
+    with pytest.raises(RecipeError, match="batches of one size"):
+        trainer.fit(data, verbose=0)
+
+
 def test_masks_are_not_mixed():
     x, masks = IMAGES, (X[..., 0] > 90).astype("int32")
     inputs = keras.Input((8, 8, 1))

@@ -12,6 +12,7 @@ from etude.augment import apply, mixing, targets
 from etude.augment.drawing import Tables, draw
 from etude.augment.policy import Policy
 from etude.augment.warping import warp
+from etude.errors import RecipeError
 from etude.tasks._masked import align
 from etude.training.step import Batch
 
@@ -70,6 +71,13 @@ class Augmenter:
             batch: As it was gathered.
             done: Samples that came before this batch, an integer tensor.
         """
+        if len(batch.x.shape) != 4 or None in batch.x.shape[1:]:
+            raise RecipeError(
+                "Images are augmented in batches of one size.",
+                required="images (batch, height, width, channels), all of the same size",
+                received=f"images of shape {tuple(batch.x.shape)}",
+                advice="resize them before, or leave augmentation out of the recipe",
+            )
         tables = self._values()
         shape = tuple(ops.shape(batch.x))
         frame = (int(batch.x.shape[1]), int(batch.x.shape[2]))
