@@ -27,6 +27,7 @@ def found(result: Any, learner: str) -> Any:
     return next(finding for finding in result.findings if finding.learner == learner)
 
 
+@pytest.mark.slow
 def test_the_report_says_what_evaluate_gives_with_test_data_apart() -> None:
     model = helpers.functional()
     x, y = helpers.images(80, seed=5)

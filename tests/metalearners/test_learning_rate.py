@@ -115,6 +115,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 # -- what it finds ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "nesterov", "sgd"])
 def test_the_found_rate_trains_nearly_as_well_as_the_best(optimizer: str) -> None:
     """Oracle: annealed runs at seven rates, half a decade apart, scored on validation data.

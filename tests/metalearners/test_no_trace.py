@@ -133,8 +133,8 @@ def unlike(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
     }
 
 
-# The race of optimizers traces a Trainer for each of them.
-LONG = {"optimizer": pytest.mark.slow}
+# The race of optimizers traces a Trainer for each of them; the descent runs many trials.
+LONG = {"optimizer": pytest.mark.slow, "descent": pytest.mark.slow}
 
 
 @pytest.mark.parametrize(
@@ -144,6 +144,7 @@ def test_learning_leaves_no_trace(name: str) -> None:
     assert differences(learn(name)) == set()
 
 
+@pytest.mark.slow
 def test_nor_does_it_where_images_are_augmented() -> None:
     assert differences(learn("learning_rate"), "standard_cifar") == set()
     studio, _ = open_studio("standard_cifar")

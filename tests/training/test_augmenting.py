@@ -117,6 +117,7 @@ def trained(policy: Policy | None, *, seed: int = 3, **options: Any) -> list[Any
     return [np.asarray(v) for v in trainer.model.trainable_variables]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_one_others():
     policy = Policy.of("standard_cifar")
     first, again = trained(policy), trained(policy)

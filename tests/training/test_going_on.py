@@ -193,6 +193,7 @@ def test_a_scheduler_sets_the_rate_of_the_segment_that_begins(tmp_path: Path) ->
     assert helpers.difference(helpers.weights(model), helpers.weights(plain)) == 0.0
 
 
+@pytest.mark.slow
 def test_the_report_of_an_interruption_is_not_that_of_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,7 +61,13 @@ def test_weights_and_history_are_equal(kind: str, fitted: str) -> None:
     assert arms[0][1] == arms[1][1]
 
 
-@pytest.mark.parametrize("compiled", sorted(set(COMPILE) - {"plain"}))
+@pytest.mark.parametrize(
+    "compiled",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "xla" else ())
+        for name in sorted(set(COMPILE) - {"plain"})
+    ],
+)
 def test_equal_however_compiled(compiled: str) -> None:
     arms = [_trained(w, helpers.sequential, COMPILE[compiled], {}) for w in (False, True)]
     assert helpers.difference(arms[0][0], arms[1][0]) == 0.0

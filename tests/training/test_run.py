@@ -86,7 +86,11 @@ class KillAt(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
 EXHAUSTED = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
 
 
-@pytest.mark.parametrize("step", [1, 7, 8, 9, 20, 33])
+# A kill in the first segment, at its end, and after it; the others among the slow ones.
+KILLS = [7, 8, 9, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 20, 33))]
+
+
+@pytest.mark.parametrize("step", KILLS)
 def test_a_killed_run_ends_with_the_same_bits(
     step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -435,6 +439,7 @@ def test_budget_counts_only_active_time() -> None:
     assert budget.remaining() == 20.0
 
 
+@pytest.mark.slow
 def test_a_stream_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data that do not fit the memory budget are read from where the run was killed."""
     monkeypatch.setattr(conductor, "STORE_SECONDS", 0.0)
