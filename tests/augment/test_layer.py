@@ -30,7 +30,7 @@ def test_in_a_model_it_works_only_while_training(tmp_path):
 
 def test_in_a_pipeline():
     tf = pytest.importorskip("tensorflow")
-    layer = Augment("randaugment", seed=0)
+    layer = Augment("standard_cifar", seed=0)
     labels = np.arange(8)
     data = tf.data.Dataset.from_tensor_slices((X, labels)).batch(4)
     data = data.map(lambda x, y: (layer(x, training=True), y))

@@ -215,6 +215,7 @@ def test_the_report_of_an_interruption_is_not_that_of_the_end(
     assert helpers.difference(helpers.weights(model), helpers.weights(_train()[0])) == 0.0
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_those_of_a_run_opened_again(tmp_path: Path) -> None:
     recipe = RECIPE.give(regularization={"best_weights": False})
     model, _ = _train(recipe, run_dir=tmp_path)
