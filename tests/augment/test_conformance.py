@@ -68,11 +68,26 @@ def test_a_compiled_step_takes_every_policy_without_a_new_trace():
 
     for name in NAMES:
         layer.set_policy(only(name))
+        # A new layer that draws the same, eagerly, shows what the graph has to compute.
+        other = Augment(only(name), seed=3)
+        other.seed_generator.state.assign(layer.seed_generator.state)
         compiled = step(X)
-        # The same draw by hand: eager is what the graph computes.
-        layer.seed_generator.state.assign(layer.seed_generator.state - ops.array([0, 4], "uint32"))
-        np.testing.assert_allclose(layer(X, training=True), compiled, atol=1e-2)
+        np.testing.assert_allclose(other(X, training=True), compiled, atol=1e-2)
+        assert np.abs(np.asarray(compiled) - X).max() > 1.0
     assert len(traces) == 1
+
+
+def test_a_pipeline_takes_another_policy_too():
+    import tensorflow as tf
+
+    layer = Augment(only("mirror_horizontal", 100.0, 100.0))
+    data = tf.data.Dataset.from_tensors(X).repeat().map(lambda x: layer(x, training=True))
+    batches = iter(data)
+    np.testing.assert_array_equal(next(batches), np.flip(X, 2))
+    layer.set_policy(only("mirror_vertical", 100.0, 100.0))
+    for _ in range(32):  # some were made ahead
+        batch = next(batches)
+    np.testing.assert_array_equal(batch, np.flip(X, 1))
 
 
 @pytest.mark.parametrize("channels", [1, 5])

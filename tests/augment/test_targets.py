@@ -73,6 +73,20 @@ def test_points_outside_are_not_visible():
     np.testing.assert_array_equal(seen[0], [False, True])
 
 
+def test_a_box_that_reaches_behind_the_horizon_does_not_turn_round():
+    """The strongest tilt, four times as large: the box begins in the middle, which stays, and its
+    far corner has a depth below 0, by which it would come out on the other side."""
+    strengths = {"perspective": 1.0, "zoom_in": 1.0}
+    draw = hand((1, *FRAME, 1), strengths, {"perspective": [1.0, 1.0, 0.0, 0.0]})
+    moved = warp_of(draw, FRAME)
+    corners = np.array([[[16.0, 12.0, 31.0, 23.0]]], np.float32)
+    inverse = np.linalg.inv(np.asarray(moved.matrix)[0])
+    assert (inverse @ [15.0, 11.0, 1.0])[2] < 0.0
+    found, kept = targets.boxes(moved, corners, np.ones((1, 1), "bool"), visibility=0.0)
+    np.testing.assert_allclose(found[0, 0], [16.0, 12.0, 32.0, 24.0], atol=1e-3)
+    assert bool(kept[0, 0])
+
+
 @pytest.mark.parametrize(
     "strengths, numbers, expected",
     [

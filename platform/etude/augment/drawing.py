@@ -170,8 +170,12 @@ def alternated(tables: Tables, drawn: Draw, ids: Any, epoch: Any) -> Draw:
 
 
 def _hashed(ids: Any) -> Any:
-    """A bit of each id that looks random: the top one of Knuth's multiplicative hash."""
-    # 2654435761 is 2³² over the golden ratio; int64 holds the product of 31 bits with it.
-    low = ops.cast(ids, "int64") % (1 << 31)
-    mixed = (low * 2654435761) % (1 << 32)
-    return ops.cast(mixed // (1 << 31), "int32")
+    """A bit of each id that looks random: the lowest of MurmurHash3's finalizer (Appleby 2011)."""
+
+    def word(value: int) -> Any:
+        return ops.convert_to_tensor(value, "uint32")
+
+    mixed = ops.cast(ids, "uint32")
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        mixed = ops.bitwise_xor(mixed, ops.right_shift(mixed, word(shift))) * word(factor)
+    return ops.cast(ops.bitwise_and(mixed, word(1)), "int32")

@@ -34,6 +34,10 @@ MOST_SHIFT = 0.1
 perspective scales one edge 1 / 0.6 and the other 1 / 1.4, and the standard deviation of elastic
 displacements as a share of the shorter side."""
 
+NEAREST = 1e-3
+"""Least depth of a tilted image: what lies behind the horizon is very far in its direction, and not
+mirrored to the other side."""
+
 CONTROLS = 5
 """Points along a side at which elastic displacements are drawn."""
 
@@ -224,7 +228,8 @@ def sources(matrix: Any, moved: tuple[Any, Any] | None, frame: Frame) -> tuple[A
         _entry(matrix, row, 0) * x + _entry(matrix, row, 1) * y + _entry(matrix, row, 2)
         for row in range(3)
     ]
-    return out[0] / out[2] + (frame[1] - 1) / 2.0, out[1] / out[2] + (frame[0] - 1) / 2.0
+    depth = ops.maximum(out[2], NEAREST)
+    return out[0] / depth + (frame[1] - 1) / 2.0, out[1] / depth + (frame[0] - 1) / 2.0
 
 
 def folded(place: Any, side: int) -> Any:
@@ -279,7 +284,7 @@ def nearest(maps: Any, column: Any, line: Any) -> Any:
 
 
 def inverse(matrix: Any) -> Any:
-    """Inverses of 3×3 matrices, by the adjugate, up to a factor; `(batch, 3, 3)`."""
+    """Inverses of 3×3 matrices, by the adjugate, `(batch, 3, 3)`."""
     a, b, c = (matrix[:, 0, k] for k in range(3))
     d, e, f = (matrix[:, 1, k] for k in range(3))
     g, h, i = (matrix[:, 2, k] for k in range(3))
@@ -288,7 +293,8 @@ def inverse(matrix: Any) -> Any:
         *(f * g - d * i, a * i - c * g, c * d - a * f),
         *(d * h - e * g, b * g - a * h, a * e - b * d),
     ]
-    return ops.reshape(ops.stack(entries, axis=1), (-1, 3, 3))
+    determinant = a * entries[0] + b * entries[3] + c * entries[6]
+    return ops.reshape(ops.stack(entries, axis=1), (-1, 3, 3)) / determinant[:, None, None]
 
 
 def placed(matrix: Any, x: Any, y: Any) -> tuple[Any, Any]:
@@ -299,7 +305,8 @@ def placed(matrix: Any, x: Any, y: Any) -> tuple[Any, Any]:
         + _entry(matrix, row, 2)[:, 0]
         for row in range(3)
     ]
-    return out[0] / out[2], out[1] / out[2]
+    depth = ops.maximum(out[2], NEAREST)
+    return out[0] / depth, out[1] / depth
 
 
 # -- parts ---------------------------------------------------------------------------

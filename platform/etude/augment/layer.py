@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -93,20 +92,10 @@ class Augment(keras.layers.Layer):  # type: ignore[misc, unused-ignore]
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.policy = Policy.of(policy)
-        self._channels: int | None = None
         self._mixes: bool | None = None  # not known before the first call
-        values = Tables.of(self.policy)
-        self._tables = {
-            field.name: self.add_weight(
-                shape=getattr(values, field.name).shape,
-                dtype=str(getattr(values, field.name).dtype),
-                initializer="zeros",
-                trainable=False,
-                autocast=False,
-                name=field.name,
-            )
-            for field in dataclasses.fields(values)
-        }
+        # One set for images of three channels, and one for all others: which it is, is known first
+        # in a call, and what a graph assigns it would assign in every step.
+        self._tables = [self._made_tables(name) for name in ("coloured", "other")]
         self.set_policy(self.policy)
 
     def set_policy(self, policy: Policy | str) -> None:
@@ -120,20 +109,16 @@ class Augment(keras.layers.Layer):  # type: ignore[misc, unused-ignore]
         if self._mixes is False:
             _check_mixing(new, False)
         self.policy = new
-        if self._channels is not None:
-            new = new.for_channels(self._channels)
-        values = Tables.of(new)
-        for name, variable in self._tables.items():
-            variable.assign(getattr(values, name))
+        for tables, channels in zip(self._tables, (3, 1), strict=True):
+            values = Tables.of(new.for_channels(channels))
+            for name, variable in tables.items():
+                variable.assign(getattr(values, name))
 
     def build(self, input_shape: Any) -> None:
-        """Leaves out what images of so many channels cannot do."""
+        """Checks the inputs' shapes."""
         given = input_shape if isinstance(input_shape, Mapping) else {"images": input_shape}
         _check_keys(given)
-        shape = given["images"]
-        _checked(shape)
-        self._channels = int(shape[-1])
-        self.set_policy(self.policy)
+        _checked(given["images"])
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
@@ -172,9 +157,24 @@ class Augment(keras.layers.Layer):  # type: ignore[misc, unused-ignore]
 
     # -- parts -----------------------------------------------------------------------
 
+    def _made_tables(self, prefix: str) -> dict[str, Any]:
+        values = vars(Tables.of(self.policy))
+        return {
+            name: self.add_weight(
+                shape=value.shape,
+                dtype=str(value.dtype),
+                initializer="zeros",
+                trainable=False,
+                autocast=False,
+                name=f"{prefix}_{name}",
+            )
+            for name, value in values.items()
+        }
+
     def _augmented(self, given: dict[str, Any]) -> dict[str, Any]:
         x = given["images"]
-        tables = Tables(**{name: v.value for name, v in self._tables.items()})
+        held = self._tables[0 if x.shape[3] == 3 else 1]
+        tables = Tables(**{name: variable.value for name, variable in held.items()})
         batch = ops.shape(x)[0]
         frame = (int(x.shape[1]), int(x.shape[2]))
         drawn: Draw = draw(tables, (batch, *x.shape[1:]), self.seed_generator)
