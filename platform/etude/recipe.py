@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import yaml
 
-from etude.augment.policy import POLICIES, Policy
+from etude.augment.policy import POLICIES, Policy, read_yaml
 from etude.errors import RecipeError
 
 VERSION = 1
@@ -349,16 +349,7 @@ class Recipe:
         Raises:
             RecipeError: The text is not YAML, or not a recipe.
         """
-        try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise RecipeError(
-                "The recipe is not valid YAML.",
-                required="YAML, as `Recipe.to_yaml` writes it",
-                received=str(error).replace("\n", " "),
-                advice="mend that line",
-            ) from error
-        return cls.from_dict({} if data is None else data)
+        return cls.from_dict(read_yaml(text, "recipe"))
 
     def save(self, path: str | Path) -> None:
         """Writes the recipe to a YAML file."""

@@ -40,7 +40,7 @@ def test_yaml_out_and_in_to_the_bit(given):
         ("mixing: {mixup: .6, cutmix: .6}", "at most 1"),
         ("mixing: {blend: .6}", "mixup, cutmix, alpha"),
         ("[1, 2]", "slots, fill"),
-        ("slots: [", "not readable"),
+        ("slots: [", "not valid YAML"),
     ],
 )
 def test_bad_policies_say_what_is_wrong(text, named):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -67,6 +68,34 @@ def test_beyond_the_image_pixels_have_no_weight_or_are_ignored():
     out = Augmenter(policy, RANGE, pixelwise=True, ignore=255, seed=1).augment(batch, 0)
     np.testing.assert_array_equal(np.asarray(out.y) == 255, weight == 0.0)
     np.testing.assert_array_equal(np.asarray(out.weight), given)
+
+
+def test_a_loss_without_weights_of_pixels_gets_none():
+    masks = ops.convert_to_tensor(X[..., 0].astype("int32") % 3)
+    batch = Batch(None, ops.convert_to_tensor(IMAGES), masks, None)
+    augmenter = Augmenter(sure("translation_x", 25.0), RANGE, pixelwise=True)
+    assert augmenter.augment(batch, 0, weigh=False).weight is None
+    given = dataclasses.replace(batch, weight=ops.convert_to_tensor(np.float32(Y)))
+    np.testing.assert_array_equal(augmenter.augment(given, 0, weigh=False).weight, np.float32(Y))
+
+
+class OfSamples(keras.losses.Loss):  # type: ignore[misc, unused-ignore]
+    """A loss of one's own, as a Dice loss: a number for each sample."""
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        hit = ops.one_hot(ops.cast(y_true, "int32"), 2) * ops.softmax(y_pred)
+        return 1.0 - ops.mean(hit, axis=(1, 2, 3))
+
+
+def test_a_loss_of_ones_own_trains_on_augmented_masks():
+    x, masks = IMAGES, (X[..., 0] > 90).astype("int32")
+    inputs = keras.Input((8, 8, 1))
+    model = keras.Model(inputs, layers.Conv2D(2, 1)(inputs))
+    model.compile("adam", OfSamples())
+    recipe = Recipe().give(augmentation={"policy": "standard_cifar"})
+    task = Problem.inspect(model, (x, masks)).task
+    trainer = Trainer(model, recipe, task=task, value_range=RANGE)
+    assert np.isfinite(trainer.fit(x, masks, batch_size=16, verbose=0).history["loss"]).all()
 
 
 def test_weights_of_pixels_move_too():

@@ -260,16 +260,25 @@ class Policy:
         Raises:
             RecipeError: The text is no YAML, or not that of a policy.
         """
-        try:
-            values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise RecipeError(
-                "The policy is not readable.",
-                required="YAML",
-                received=str(error).splitlines()[0],
-                advice="compare it with what `Policy.to_yaml` writes",
-            ) from error
-        return cls.from_dict(values or {})
+        return cls.from_dict(read_yaml(text, "policy"))
+
+
+def read_yaml(text: str, name: str) -> Any:
+    """What a policy or a recipe in YAML holds; an empty text holds no values.
+
+    Raises:
+        RecipeError: The text is no YAML.
+    """
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(
+            f"The {name} is not valid YAML.",
+            required=f"YAML, as `{name.capitalize()}.to_yaml` writes it",
+            received=str(error).replace("\n", " "),
+            advice="mend that line",
+        ) from error
+    return {} if data is None else data
 
 
 def _plain(value: Any) -> dict[str, Any]:

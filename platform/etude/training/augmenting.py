@@ -13,7 +13,9 @@ from etude.augment.drawing import Tables, draw
 from etude.augment.policy import Policy
 from etude.augment.warping import warp
 from etude.errors import RecipeError
+from etude.tasks._base import Task
 from etude.tasks._masked import align
+from etude.tasks.semantic_segmentation import SemanticSegmentation
 from etude.training.step import Batch
 
 
@@ -64,12 +66,14 @@ class Augmenter:
         for name, value in vars(Tables.of(self._possible(policy))).items():
             getattr(self.tables, name).assign(value)
 
-    def augment(self, batch: Batch, done: Any) -> Batch:
+    def augment(self, batch: Batch, done: Any, *, weigh: bool = True) -> Batch:
         """The batch with its images, and masks with them, changed.
 
         Args:
             batch: As it was gathered.
             done: Samples that came before this batch, an integer tensor.
+            weigh: Whether the loss takes a weight for every pixel of a mask, so that those from
+                beyond the image can be left out of it where no label says so.
         """
         if len(batch.x.shape) != 4 or None in batch.x.shape[1:]:
             raise RecipeError(
@@ -95,15 +99,14 @@ class Augmenter:
         if not self.pixelwise:
             return batch
         y = targets.masks(moved, batch.y, self.ignore)
-        if self.ignore is not None:
-            return dataclasses.replace(batch, y=y)
+        weight = batch.weight
+        if weight is not None and len(weight.shape) >= 3:
+            weight = targets.masks(moved, align(weight, 3, "float32"), None)
+        if self.ignore is not None or not weigh:
+            return dataclasses.replace(batch, y=y, weight=weight)
         # What comes from beyond the image shows a label, which has no weight.
-        weight = ops.cast(moved.inside, "float32")
-        if batch.weight is not None:
-            given = align(batch.weight, 3, "float32")
-            if given.shape[1] != 1:
-                given = targets.masks(moved, given, None)
-            weight = weight * given
+        inside = ops.cast(moved.inside, "float32")
+        weight = inside if weight is None else inside * align(weight, 3, "float32")
         return dataclasses.replace(batch, y=y, weight=weight)
 
     def mix(self, batch: Batch) -> Batch:
@@ -132,6 +135,49 @@ class Augmenter:
         """The pass over the data that each sample of a batch belongs to, `(batch,)`."""
         place = ops.cast(done, "int64") + ops.arange(batch, dtype="int64")
         return place // ops.maximum(self.samples.value, 1)
+
+
+def made(
+    model: Any,
+    policy: Policy,
+    task: Task | None,
+    value_range: tuple[float, float] | None,
+    seed: int,
+) -> Augmenter | None:
+    """The augmenter of a Trainer, or `None` for a policy that does nothing.
+
+    Raises:
+        RecipeError: The policy cannot be carried out.
+    """
+    if not policy.draws_anything:
+        return None
+    if value_range is None or not value_range[0] < value_range[1]:
+        raise RecipeError(
+            "Augmentation needs to know what values pixels can have.",
+            required="`value_range=(low, high)`, low below high",
+            received=f"value_range={value_range!r}",
+            advice="pass it to the Trainer, for example `value_range=(0, 255)`",
+        )
+    masks = task if isinstance(task, SemanticSegmentation) else None
+    own_loss = type(model).compute_loss is not keras.Model.compute_loss
+    if policy.mixes and (own_loss or masks is not None):
+        raise RecipeError(
+            "The policy mixes images, and these labels cannot be mixed.",
+            required="one label, or one row of labels, per image, and a loss of soft labels",
+            received="a model with its own `compute_loss`" if own_loss else "masks",
+            advice="leave mixing out of the policy",
+        )
+    shape = getattr(model, "input_shape", None)
+    augmenter = Augmenter(
+        policy,
+        value_range,
+        pixelwise=masks is not None,
+        channels=shape[-1] if isinstance(shape, tuple) and len(shape) == 4 else None,
+        seed=seed,
+    )
+    if masks is not None:
+        augmenter.ignore = 0 if masks.one_hot else masks.evidence.ignore
+    return augmenter
 
 
 def _variable(value: Any, dtype: str, name: str) -> Any:

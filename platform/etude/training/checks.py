@@ -128,43 +128,6 @@ def softens(recipe: Recipe) -> bool:
     return bool(recipe.regularization.label_smoothing) or recipe.augmentation.policy.mixes
 
 
-def labels_of(task: Any) -> dict[str, Any]:
-    """What augmentation needs to know of labels: whether they are masks, and what ignores."""
-    if task is None or task.name != "semantic_segmentation":
-        return {}
-    return {"pixelwise": True, "ignore": 0 if task.one_hot else task.evidence.ignore}
-
-
-def channels_of(model: Any) -> int | None:
-    """Channels of the images that a model takes, where it tells."""
-    shape = getattr(model, "input_shape", None)
-    return shape[-1] if isinstance(shape, tuple) and len(shape) == 4 else None
-
-
-def check_augmentation(
-    model: Any, recipe: Recipe, task: Any, value_range: tuple[float, float] | None
-) -> None:
-    """Raises a `RecipeError` for a policy that cannot be carried out."""
-    policy = recipe.augmentation.policy
-    if not policy.draws_anything:
-        return
-    if value_range is None or not value_range[0] < value_range[1]:
-        raise RecipeError(
-            "Augmentation needs to know what values pixels can have.",
-            required="`value_range=(low, high)`, low below high",
-            received=f"value_range={value_range!r}",
-            advice="pass it to the Trainer, for example `value_range=(0, 255)`",
-        )
-    own_loss = type(model).compute_loss is not keras.Model.compute_loss
-    if policy.mixes and (own_loss or (task is not None and labels_of(task))):
-        raise RecipeError(
-            "The policy mixes images, and these labels cannot be mixed.",
-            required="one label, or one row of labels, per image, and a loss of soft labels",
-            received="a model with its own `compute_loss`" if own_loss else "masks",
-            advice="leave mixing out of the policy",
-        )
-
-
 def check_recipe(recipe: Recipe) -> None:
     """Raises a `RecipeError` for names that no registry knows."""
     optimizers.check_name(recipe.optimization.optimizer)

@@ -18,8 +18,15 @@ from etude.optim import _registry as optimizers
 from etude.optim import momentum
 from etude.recipe import Recipe
 from etude.tasks._masked import align
-from etude.training import _keras_compat, batch_norm, checks, gradients, lengths, precision
-from etude.training.augmenting import Augmenter
+from etude.training import (
+    _keras_compat,
+    augmenting,
+    batch_norm,
+    checks,
+    gradients,
+    lengths,
+    precision,
+)
 from etude.training.averaged_model import AveragedModel
 from etude.training.backends import tensorflow as backend
 from etude.training.controls import Controls
@@ -73,7 +80,6 @@ class Trainer(AveragedModel):
         checks.check_model(model)
         checks.check_recipe(recipe)
         checks.check_parts(model, recipe, class_weights, monitored=monitored)
-        checks.check_augmentation(model, recipe, task, value_range)
         super().__init__(name=f"trainer_of_{model.name}", dtype=model.dtype_policy)
         self.model = model
         self.recipe = recipe
@@ -103,17 +109,9 @@ class Trainer(AveragedModel):
         ):
             with self.scope():
                 self.controls = Controls(recipe.optimization)
-        self.augmenter: Augmenter | None = None
-        if recipe.augmentation.policy.draws_anything:
-            assert value_range is not None  # checked above
-            with self.scope():
-                self.augmenter = Augmenter(
-                    recipe.augmentation.policy,
-                    value_range,
-                    **checks.labels_of(task),
-                    channels=checks.channels_of(model),
-                    seed=seed,
-                )
+        with self.scope():
+            policy = recipe.augmentation.policy
+            self.augmenter = augmenting.made(model, policy, task, value_range, seed)
         if model.built:
             self.built = True
 
@@ -381,7 +379,9 @@ class Trainer(AveragedModel):
         ids, x, y, weight = gather(data)
         batch = Batch(ids, _inputs(x), y, weight)
         if self.augmenter is not None:
-            batch = self.augmenter.augment(batch, self._done(ops.shape(batch.x)[0]))
+            done = self._done(ops.shape(batch.x)[0])
+            weigh = self._pixelwise and not self._own_compute_loss
+            batch = self.augmenter.augment(batch, done, weigh=weigh)
         for stage in self._stages:
             batch = stage(batch)
         if self.augmenter is not None and self.augmenter.mixes:
