@@ -87,7 +87,8 @@ def test_standard_cifar_moves_by_four_of_32_pixels():
     made = policy.standard_cifar()
     crop = made.slots[1].choices[0]
     assert np.round(32.0 * crop.high / 100.0) == 4.0 and made.fill == "black"
-    assert made.transforms() == ("mirror_horizontal", "translation_x", "translation_y")
+    names = [choice.transform for slot in made.slots for choice in slot.choices]
+    assert names == ["mirror_horizontal", "translation_x", "translation_y"]
 
 
 def test_a_policy_cannot_be_changed():

@@ -11,7 +11,7 @@ from keras import ops, random
 from etude.augment import geometry
 from etude.augment._base import DRAWS
 from etude.augment.names import INDEX, index_of
-from etude.augment.policy import FILLS, IDENTITY, MOST_CHOICES, MOST_SLOTS, Policy
+from etude.augment.policy import IDENTITY, MOST_CHOICES, MOST_SLOTS, Policy
 
 COUNT = len(INDEX)
 QUANTILES = 257
@@ -66,7 +66,6 @@ class Tables:
         mixing = policy.mixing
         beta = stats.beta.ppf(np.linspace(0.0, 1.0, QUANTILES), mixing.alpha, mixing.alpha)
         constant = {"black": 0.0, "grey": 0.5}.get(policy.fill)
-        assert policy.fill in FILLS
         return cls(
             edges=edges,
             transform=transform,

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import yaml
 
-from etude.augment.names import INDEX, index_of
+from etude.augment.names import index_of
 from etude.augment.names import possible as able
 from etude.errors import RecipeError
 
@@ -159,11 +159,6 @@ class Policy:
     def draws(self) -> int:
         """How many choices are drawn for an image, over all slots."""
         return sum(slot.draws for slot in self.slots)
-
-    def transforms(self) -> tuple[str, ...]:
-        """The names of all transforms that can be drawn, in the order of `names.py`."""
-        names = {c.transform for slot in self.slots for c in slot.choices} - {IDENTITY}
-        return tuple(name for name in INDEX if name in names)
 
     def for_channels(self, channels: int) -> Self:
         """The policy without what images of so many channels cannot do.
