@@ -6,6 +6,7 @@ import types
 from collections.abc import Mapping
 
 from etude_metalearners._base import STUDY_SHARE, MetaLearner, Planned, isolated
+from etude_metalearners.augmentation import Augmentation
 from etude_metalearners.batch_size import BatchSize
 from etude_metalearners.compute import Compute
 from etude_metalearners.descent import Descent
@@ -15,7 +16,10 @@ from etude_metalearners.optimizer import Optimizer
 from etude_metalearners.order import in_order
 
 META_LEARNERS: Mapping[str, type[MetaLearner]] = types.MappingProxyType(
-    {cls.name: cls for cls in (BatchSize, Compute, Descent, LearningRate, Length, Optimizer)}
+    {
+        cls.name: cls
+        for cls in (Augmentation, BatchSize, Compute, Descent, LearningRate, Length, Optimizer)
+    }
 )
 
 
@@ -27,6 +31,7 @@ def learners() -> list[MetaLearner]:
 __all__ = [
     "META_LEARNERS",
     "STUDY_SHARE",
+    "Augmentation",
     "BatchSize",
     "Compute",
     "Descent",

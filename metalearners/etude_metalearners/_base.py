@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from etude.budget import CostModel
-from etude.findings import Cost, Finding, finding_key
+from etude.findings import Cost, Finding, finding_key, paths
 from etude.training.isolation import isolated
 
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ class MetaLearner(abc.ABC):
         name: The name in findings and marks.
         reads: Recipe groups that what it learns depends on, or single values of them as
             `group.name`; the order of studies follows from it.
-        writes: The one group that it changes.
-        sets: The names within that group that it may set.
+        writes: The group that it changes.
+        sets: The names within that group that it may set; values of other groups by their paths,
+            `group.name`.
         share: What it may take of the time that is left for studies; the rest is for those
             after it.
         gain: The share of the training time that its finding may be worth, expected before
@@ -101,7 +102,7 @@ class MetaLearner(abc.ABC):
 
     def obstacle(self, studio: Studio, recipe: Recipe, planned: Planned) -> str | None:
         """Why there is nothing to learn or it cannot pay, in words; `None` when it may."""
-        if all(recipe.is_given(f"{self.writes}.{name}") for name in self.sets):
+        if all(recipe.is_given(path) for path in paths(self.writes, self.sets)):
             return "all that it could find is fixed by you"
         seconds = self.cost(studio, recipe, planned).seconds
         unit = "s" if planned.timed else "steps"  # nominal costs count these
@@ -136,9 +137,10 @@ class MetaLearner(abc.ABC):
         now = recipe.values()
         kept = {
             name: value
-            for name, value in changes.items()
-            if not recipe.is_given(f"{self.writes}.{name}")
-            and now[f"{self.writes}.{name}"] != value
+            for path, (name, value) in zip(
+                paths(self.writes, changes), changes.items(), strict=True
+            )
+            if not recipe.is_given(path) and now[path] != value
         }
         return Finding(
             learner=self.name,

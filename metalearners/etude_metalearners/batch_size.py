@@ -49,8 +49,8 @@ class BatchSize(MetaLearner):
         "compute.xla",
         "compute.steps_per_execution",
         "optimization.optimizer",
-        "regularization",
-        "augmentation",
+        "regularization.clip_norm",
+        "regularization.ema_decay",
         "sampling",
     )
     writes: ClassVar[str] = "compute"

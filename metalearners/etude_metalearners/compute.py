@@ -43,7 +43,7 @@ class Compute(MetaLearner):
     """
 
     name: ClassVar[str] = "compute"
-    reads: ClassVar[tuple[str, ...]] = ("regularization", "sampling", "augmentation")
+    reads: ClassVar[tuple[str, ...]] = ("sampling",)
     writes: ClassVar[str] = "compute"
     sets: ClassVar[tuple[str, ...]] = ("precision", "xla", "steps_per_execution")
     share: ClassVar[float] = 0.4

@@ -1,11 +1,11 @@
 """The Fréchet distance between two sets of features, and groups of like distances.
 
-Heusel et al. 2017 ("GANs trained by a two time-scale update rule"): with both sets taken for normal,
+Heusel et al. 2017 ("GANs trained by a two time-scale update rule"): both sets taken for normal,
 
     d² = |μ₁ - μ₂|² + tr Σ₁ + tr Σ₂ - 2 tr (Σ₁ Σ₂)^½
 
-The estimate is biased by the number of samples: only distances at equal numbers compare. All of this
-is NumPy in float64.
+The estimate is biased by the number of samples: only distances at equal numbers compare. All of
+this is NumPy in float64.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ class LearningRate(MetaLearner):
         "optimization.warmup_steps",
         "optimization.warmup_fraction",
         "optimization.cycle_momentum",
-        "regularization",
-        "augmentation",
+        "regularization.clip_norm",
+        "regularization.ema_decay",
         "sampling",
     )
     writes: ClassVar[str] = "optimization"

@@ -48,13 +48,13 @@ class Optimizer(MetaLearner):
         "compute.accumulate",
         "optimization.schedule",
         "optimization.cycle_momentum",
-        "regularization",
-        "augmentation",
+        "regularization.clip_norm",
+        "regularization.ema_decay",
         "sampling",
     )
     writes: ClassVar[str] = "optimization"
     sets: ClassVar[tuple[str, ...]] = ("optimizer", "learning_rate", "momentum", "weight_decay")
-    share: ClassVar[float] = 0.6
+    share: ClassVar[float] = 0.4
     gain: ClassVar[float] = 0.15
 
     def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Sequence
 
+from etude.findings import paths
 from etude_metalearners._base import MetaLearner
 
 
@@ -25,7 +26,18 @@ def in_order(learners: Sequence[MetaLearner]) -> list[MetaLearner]:
 
 
 def feeds(one: MetaLearner, other: MetaLearner) -> bool:
-    """Whether what `one` sets is among what `other` reads."""
-    return one.writes in other.reads or any(
-        f"{one.writes}.{name}" in other.reads for name in one.sets
-    )
+    """Whether `other` has to wait for what `one` sets, since it reads it.
+
+    Of two that read what the other sets, the one that reads by name all that it feeds the other
+    only refines what was set before, and comes second.
+    """
+    return bool(_fed(one, other)) and not (_fed(other, one) and _fed(one, other) <= set(one.reads))
+
+
+def _fed(one: MetaLearner, other: MetaLearner) -> set[str]:
+    """The values that `one` sets and `other` reads."""
+    return {
+        path
+        for path in paths(one.writes, one.sets)
+        if path in other.reads or path.split(".")[0] in other.reads
+    }

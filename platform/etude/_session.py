@@ -24,7 +24,7 @@ from etude.recipe import Recipe
 from etude.report import Plan, Report, Tuning
 from etude.report.progress import Progress
 from etude.training import snapshot
-from etude.training.checks import softens
+from etude.training.checks import is_crossentropy, softens
 from etude.training.progress import INTERRUPTED, NOT_FINITE
 from etude.training.run import Run
 from etude.training.store import Store
@@ -329,10 +329,11 @@ class Session:
 
 
 def _check_smoothing(problem: Problem, recipe: Recipe) -> None:
-    if softens(recipe) and problem.user_loss:
+    own = problem.user_loss and not is_crossentropy(problem.loss, problem.task)
+    if softens(recipe) and own:
         raise RecipeError(
             "Label smoothing or mixing would take the place of your own loss.",
-            required="neither of them with a compiled loss",
+            required="neither of them, or the cross-entropy of the task",
             received=f"label_smoothing: {recipe.regularization.label_smoothing}, augmentation: "
             f"{recipe.augmentation.policy}",
             advice="give your loss its own label smoothing, or compile without a loss",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from etude.augment.policy import Policy
 from etude.recipe import Recipe
 
 
@@ -35,7 +36,7 @@ class Finding:
         learner: The meta-learner's name.
         reads: Recipe groups, or single values of them, that the finding depends on.
         writes: The recipe group that it changes.
-        changes: The values it found, by name within the group `writes`.
+        changes: The values it found, by name within the group `writes`, or by path.
         why: One sentence.
         evidence: Numbers, lists and tables, ready for JSON.
         predicted: The cost that was expected beforehand.
@@ -57,11 +58,21 @@ class Finding:
 
     def apply(self, recipe: Recipe) -> Recipe:
         """The recipe with this finding in it; given values stay."""
-        return recipe.learn(self.learner, **{self.writes: self.changes})
+        groups: dict[str, dict[str, Any]] = {}
+        for path, value in zip(
+            paths(self.writes, self.changes), self.changes.values(), strict=True
+        ):
+            group, name = path.split(".")
+            groups.setdefault(group, {})[name] = value
+        return recipe.learn(self.learner, **groups)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return dataclasses.asdict(self)
+        plain = {
+            name: value.to_dict() if isinstance(value, Policy) else value
+            for name, value in self.changes.items()
+        }
+        return dataclasses.asdict(dataclasses.replace(self, changes=plain))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Finding:
@@ -71,6 +82,11 @@ class Finding:
         fields["predicted"] = Cost(**fields["predicted"])
         fields["true"] = Cost(**fields["true"])
         return cls(**fields)
+
+
+def paths(group: str, names: Iterable[str]) -> list[str]:
+    """Paths in a recipe of names within a group, or of paths themselves."""
+    return [name if "." in name else f"{group}.{name}" for name in names]
 
 
 def finding_key(
@@ -84,14 +100,13 @@ def finding_key(
         writes: The group written.
         fingerprint: The problem's fingerprint.
         own: Names within `writes` that the finding itself sets. It does not depend on them,
-            except where they are read by name. What the user gave of that group counts always.
+            except where they are read by name. What the user gave counts always.
     """
-    itself = {f"{writes}.{name}" for name in own}
+    itself = set(paths(writes, own))
 
     def counts(path: str) -> bool:
         group = path.split(".")[0]
-        given = group == writes and recipe.is_given(path)
-        return given or path in reads or (group in reads and path not in itself)
+        return recipe.is_given(path) or path in reads or (group in reads and path not in itself)
 
     values = {path: value for path, value in recipe.values().items() if counts(path)}
     text = json.dumps([fingerprint, values], sort_keys=True, default=repr)

@@ -83,6 +83,7 @@ class Regularization:
 
     Attributes:
         label_smoothing: Share of a label's mass spread evenly over the classes.
+        dropout: Times the rate of each of the model's `Dropout` layers, which stays below 1.
         clip_norm: Greatest global norm of a gradient; `None` clips nothing.
         ema_decay: Decay per step of the average of the weights; `None` keeps none.
         early_stopping: `"none"`, or one of Prechelt's criteria: `"gl"` (generalization
@@ -93,6 +94,7 @@ class Regularization:
     """
 
     label_smoothing: float = 0.0
+    dropout: float = 1.0
     clip_norm: float | None = None
     ema_decay: float | None = None
     early_stopping: str = "none"
@@ -160,6 +162,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = types.MappingProxyType(
         "optimization.batch_norm_momentum": (0.0, 1.0),
         "optimization.epochs": (1e-9, 1e9),
         "regularization.label_smoothing": (0.0, 0.999),
+        "regularization.dropout": (0.0, 1e3),
         "regularization.clip_norm": (1e-12, 1e12),
         "regularization.ema_decay": (0.0, 1.0),
         "regularization.early_stopping_threshold": (0.0, 1e6),

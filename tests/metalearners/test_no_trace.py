@@ -37,7 +37,7 @@ def learn(name: str) -> Study:
     return study
 
 
-def open_studio(policy: str = "none") -> tuple[Studio, Recipe]:
+def open_studio(policy: str | None = None) -> tuple[Studio, Recipe]:
     """A studio in the midst of a training: nothing that could be disturbed is still at zero."""
     problem = helpers.problem(helpers.sequential(), seed=0)
     recipe = starting_recipe(
@@ -46,7 +46,7 @@ def open_studio(policy: str = "none") -> tuple[Studio, Recipe]:
             compute={"batch_size": 16},
             optimization={"momentum": 0.8},
             regularization={"ema_decay": 0.9},
-            augmentation={"policy": policy},
+            **({} if policy is None else {"augmentation": {"policy": policy}}),
         ),
     )
     studio = Studio(problem, recipe, budget=Budget(None), seed=5)
@@ -103,7 +103,7 @@ def draws() -> dict[str, Any]:
     }
 
 
-def differences(study: Study, policy: str = "none") -> set[str]:
+def differences(study: Study, policy: str | None = None) -> set[str]:
     """The names of what is not after `study` what it was before."""
     studio, recipe = open_studio(policy)
     with isolated(studio.trainer):

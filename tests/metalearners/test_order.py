@@ -42,6 +42,26 @@ def test_two_that_wait_for_each_other_are_refused() -> None:
         in_order([ONE, THREE, other])
 
 
+def test_what_only_refines_a_value_comes_after_those_who_read_it() -> None:
+    """Both read what the other sets; the one that sets anew what it read can wait."""
+    search = made("search", ("optimization.learning_rate",), "augmentation", ("policy",))
+    descent = made(
+        "descent",
+        ("optimization.learning_rate", "augmentation"),
+        "optimization",
+        ("learning_rate",),
+    )
+    for given in itertools.permutations([descent, search, THREE]):
+        assert [learner.name for learner in in_order(given)] == ["three", "search", "descent"]
+
+
+def test_values_of_other_groups_are_named_by_their_paths() -> None:
+    other = made("other", (), "augmentation", ("policy", "regularization.dropout"))
+    assert feeds(other, made("reader", ("regularization",), "compute", ("xla",)))
+    assert feeds(other, made("reader", ("regularization.dropout",), "compute", ("xla",)))
+    assert not feeds(other, made("reader", ("regularization.clip_norm",), "compute", ("xla",)))
+
+
 def test_no_finding_makes_an_earlier_one_stale() -> None:
     order = learners()
     assert {learner.name for learner in order} == set(META_LEARNERS)
@@ -52,6 +72,7 @@ def test_no_finding_makes_an_earlier_one_stale() -> None:
         "optimizer",
         "batch_size",
         "learning_rate",
+        "augmentation",
         "descent",
         "length",
     ]

@@ -8,26 +8,62 @@ from typing import Any
 
 from keras import ops
 
-from etude.augment import colour, erasing, filters, tone
-from etude.augment._base import per_image
-from etude.augment._fused import fused
-from etude.augment.drawing import Draw, Tables
+from etude.augment import colour, erasing, filters, geometry, tone
+from etude.augment._base import DRAWS, per_image
+from etude.augment._fused import fused, shared
+from etude.augment.drawing import COUNT, Draw, Tables
 from etude.augment.names import INDEX, span
-from etude.augment.warping import Warp, warped
+from etude.augment.warping import Filled, Fills, Warp, warp, warped
 
 CHUNK = 16
 """Images for which a costly transform is computed at a time."""
 
 
+@functools.cache
+def traced(
+    shape: tuple[int, int, int], value_range: tuple[float, float]
+) -> Callable[[Tables, Draw, Any], tuple[Any, Warp]]:
+    """A function that augments images and gives the draw's geometry, traced once.
+
+    To trace all transforms takes seconds; a training step and whoever else transforms images of
+    that shape share one trace and its kernels.
+
+    Args:
+        shape: (height, width, channels).
+        value_range: Lowest and highest value that a pixel can have.
+    """
+    frame = shape[:2]
+
+    def function(fill: Any, strength: Any, uniform: Any, controls: Any, noise: Any, x: Any) -> Any:
+        tables = Filled(fill)
+        drawn = Draw(strength, uniform, controls, noise)
+        moved = warp(tables, drawn, frame)
+        changed = images(tables, drawn, moved, x, value_range)
+        return changed, moved.matrix, moved.column, moved.line, moved.inside, moved.moved
+
+    points = geometry.CONTROLS
+    batched = ((COUNT,), (COUNT, DRAWS), (points, points, 2))
+    open_ = tuple((None, *rest) for rest in batched)
+    once = shared(function, ((3,), *open_, shape, (None, *shape)))
+
+    def called(tables: Tables, drawn: Draw, x: Any) -> tuple[Any, Warp]:
+        given = (drawn.strength, drawn.uniform, drawn.controls, drawn.noise)
+        changed, matrix, column, line, inside, moved = once(tables.fill, *given, x)
+        elastic = drawn.strength[:, INDEX["elastic"]]
+        return changed, Warp(matrix, column, line, inside, drawn.controls, elastic, moved, frame)
+
+    return called
+
+
 def images(
-    tables: Tables, drawn: Draw, warp: Warp, x: Any, value_range: tuple[float, float]
+    tables: Fills, drawn: Draw, moved: Warp, x: Any, value_range: tuple[float, float]
 ) -> Any:
     """Augmented images.
 
     Args:
         tables: The policy.
         drawn: The draw.
-        warp: The draw's geometry.
+        moved: The draw's geometry.
         x: `(batch, height, width, channels)` float32.
         value_range: Lowest and highest value that a pixel can have.
 
@@ -35,7 +71,7 @@ def images(
         Float32 images of the same shape, within the range wherever anything but geometry was
         done. An image with a draw of no strength comes out to the bit.
     """
-    x = warped(tables, warp, x, value_range)
+    x = warped(tables, moved, x, value_range)
     first, last = span("colour")
     s, u = drawn.strength[:, first:last], drawn.uniform[:, first:last]
     x = _where_any(s, x, lambda: _coloured(x, s, u, *value_range))

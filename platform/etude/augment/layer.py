@@ -11,7 +11,6 @@ from keras import ops
 from etude.augment import apply, mixing, targets
 from etude.augment.drawing import Draw, Tables, draw
 from etude.augment.policy import Policy
-from etude.augment.warping import warp
 from etude.errors import EtudeError
 
 KEYS = ("images", "masks", "instances", "depth", "boxes", "keypoints", "labels")
@@ -178,8 +177,8 @@ class Augment(keras.layers.Layer):  # type: ignore[misc, unused-ignore]
         batch = ops.shape(x)[0]
         frame = (int(x.shape[1]), int(x.shape[2]))
         drawn: Draw = draw(tables, (batch, *x.shape[1:]), self.seed_generator)
-        moved = warp(tables, drawn, frame)
-        out = {**given, "images": apply.images(tables, drawn, moved, x, self.value_range)}
+        changed, moved = apply.traced(tuple(x.shape[1:]), self.value_range)(tables, drawn, x)
+        out = {**given, "images": changed}
         for key, beyond in (("masks", self.ignore), ("instances", 0), ("depth", 0)):
             if key in given:
                 out[key] = targets.masks(moved, given[key], beyond)

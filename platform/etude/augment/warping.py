@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Protocol
 
 from keras import ops
 
 from etude.augment import geometry
 from etude.augment._fused import fused
-from etude.augment.drawing import Draw, Tables
+from etude.augment.drawing import Draw
 from etude.augment.names import INDEX, span
+
+
+class Fills(Protocol):
+    """A policy's tables, or what of them the transforms themselves read."""
+
+    @property
+    def fill(self) -> Any:
+        """As in `Tables`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Filled:
+    """What of a policy's tables the transforms themselves read.
+
+    Attributes:
+        fill: As in `Tables`.
+    """
+
+    fill: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +57,7 @@ class Warp:
     frame: tuple[int, int]
 
 
-def warp(tables: Tables, drawn: Draw, frame: tuple[int, int]) -> Warp:
+def warp(tables: Fills, drawn: Draw, frame: tuple[int, int]) -> Warp:
     """The warp of a draw.
 
     Args:
@@ -60,7 +79,7 @@ def warp(tables: Tables, drawn: Draw, frame: tuple[int, int]) -> Warp:
     return Warp(matrix, column, line, inside, drawn.controls, elastic, moved, frame)
 
 
-def warped(tables: Tables, warp_: Warp, x: Any, value_range: tuple[float, float]) -> Any:
+def warped(tables: Fills, warp_: Warp, x: Any, value_range: tuple[float, float]) -> Any:
     """Images `(batch, height, width, channels)`, float32, resampled once."""
     low, high = value_range
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from etude.data._base import Source
 from etude.data.resident import Resident
+from etude.data.shuffle import untuned
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -39,3 +40,20 @@ class Feed:
         if self.resident is not None:
             return self.resident.shuffled(batch_size, seed=seed, start=start)
         return self.source.shuffled(batch_size, seed=seed, start=start)
+
+    def part(self, samples: int, batch_size: int, *, seed: int, order: int) -> tf.data.Dataset:
+        """Endless full batches of a random part of the data.
+
+        A stream keeps whole batches of its beginning, which come again in the same order.
+
+        Args:
+            samples: How many, about.
+            batch_size: Samples in a batch.
+            seed: Says which they are.
+            order: In which order they come.
+        """
+        if self.resident is not None:
+            return self.resident.part(samples, batch_size, seed=seed, order=order)
+        count = max(1, round(samples / batch_size))
+        batches = self.source.shuffled(batch_size, seed=seed).take(count).cache().repeat()
+        return untuned(batches.skip(order))

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import ops
 
 from etude.data._base import Arrays
-from etude.data.shuffle import id_stream, ids_in_order
+from etude.data.shuffle import id_stream, ids_in_order, permutation
 
 _PREFIX = "etude_resident_"
 _counter = itertools.count()
@@ -52,6 +52,14 @@ class Resident:
         """Endless full batches of ids, beginning with step `start`."""
         key = self.key
         return id_stream(self.size, batch_size, seed=seed, start=start).map(lambda i: {key: i})
+
+    def part(self, samples: int, batch_size: int, *, seed: int, order: int) -> tf.data.Dataset:
+        """As `shuffled`, of a random part alone: `seed` says which, `order` how it is shuffled."""
+        key = self.key
+        samples = min(samples, self.size)
+        chosen = tf.constant(permutation(self.size, seed, 0)[:samples])
+        positions = id_stream(samples, batch_size, seed=seed + 1 + order)
+        return positions.map(lambda i: {key: tf.gather(chosen, i)})
 
     def in_order(self, batch_size: int) -> tf.data.Dataset:
         """One pass of ids in natural order; the last batch may be smaller."""

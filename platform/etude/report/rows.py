@@ -30,6 +30,10 @@ UNTOLD = frozenset(
 """Facts of a problem that are for files and tools rather than for people."""
 
 
+DRAWN = frozenset(("config", "distances", "groups", "pictures"))
+"""Evidence that is looked at in figures; there is too much of it for lines of text."""
+
+
 def headline(finished: bool, reason: str, budget: Mapping[str, Any]) -> tuple[str, str, str]:
     """Whether it finished, why it ended, and what it used; the last two may be empty."""
     used = text.duration(budget["seconds"]) if budget.get("seconds") is not None else ""
@@ -128,6 +132,8 @@ def _trials(found: Mapping[str, Any], title: str = "") -> Iterable[tuple[str, di
     leaves: dict[str, Any] = {}
     trials: list[tuple[str, Mapping[str, Any]]] = []
     for name, item in found.items():
+        if name in DRAWN:
+            continue
         if isinstance(item, Mapping):
             for _, inner in _trials(item):
                 leaves |= inner

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -11,12 +11,15 @@ from keras import ops
 from etude.augment import apply, mixing, targets
 from etude.augment.drawing import Tables, draw
 from etude.augment.policy import Policy
-from etude.augment.warping import warp
 from etude.errors import RecipeError
 from etude.tasks._base import Task
 from etude.tasks._masked import align
 from etude.tasks.semantic_segmentation import SemanticSegmentation
 from etude.training.step import Batch
+
+OpenTo = Literal["", "images", "any"]
+"""Which policies may take the place of a Trainer's without another trace: such as do as much as
+its own; all that leave labels as they are; or all."""
 
 
 class Augmenter:
@@ -32,6 +35,8 @@ class Augmenter:
         ignore: The label of pixels that count for nothing, if there is one.
         channels: Of the images, where they are known: draws are not spent on what these cannot do.
         seed: Of all draws.
+        mixes: Whether images can be mixed by whatever policy there is later; left out, whether
+            this one mixes.
     """
 
     def __init__(
@@ -43,13 +48,14 @@ class Augmenter:
         ignore: float | None = None,
         channels: int | None = None,
         seed: int = 0,
+        mixes: bool | None = None,
     ) -> None:
         self.policy = policy
         self.value_range = value_range
         self.pixelwise = pixelwise
         self.ignore = ignore
         self.channels = channels
-        self.mixes = policy.mixes
+        self.mixes = policy.mixes if mixes is None else mixes
         self.seeds = keras.random.SeedGenerator(seed)
         self.samples = _variable(0, "int64", "samples")
         values = vars(Tables.of(self._possible(policy)))
@@ -84,7 +90,6 @@ class Augmenter:
             )
         tables = self._values()
         shape = tuple(ops.shape(batch.x))
-        frame = (int(batch.x.shape[1]), int(batch.x.shape[2]))
         x = ops.cast(batch.x, "float32")
         drawn = draw(
             tables,
@@ -93,8 +98,7 @@ class Augmenter:
             ids=batch.ids,
             epoch=None if batch.ids is None else self._epoch(done, shape[0]),
         )
-        moved = warp(tables, drawn, frame)
-        changed = apply.images(tables, drawn, moved, x, self.value_range)
+        changed, moved = apply.traced(tuple(batch.x.shape[1:]), self.value_range)(tables, drawn, x)
         batch = dataclasses.replace(batch, x=ops.cast(changed, batch.x.dtype))
         if not self.pixelwise:
             return batch
@@ -143,13 +147,14 @@ def made(
     task: Task | None,
     value_range: tuple[float, float] | None,
     seed: int,
+    open_to: OpenTo,
 ) -> Augmenter | None:
-    """The augmenter of a Trainer, or `None` for a policy that does nothing.
+    """The augmenter of a Trainer, or `None` for a policy that does nothing and stays.
 
     Raises:
         RecipeError: The policy cannot be carried out.
     """
-    if not policy.draws_anything:
+    if not policy.draws_anything and not open_to:
         return None
     if value_range is None or not value_range[0] < value_range[1]:
         raise RecipeError(
@@ -174,6 +179,7 @@ def made(
         pixelwise=masks is not None,
         channels=shape[-1] if isinstance(shape, tuple) and len(shape) == 4 else None,
         seed=seed,
+        mixes=True if open_to == "any" else None,
     )
     if masks is not None:
         augmenter.ignore = 0 if masks.one_hot else masks.evidence.ignore

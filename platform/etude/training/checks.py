@@ -109,18 +109,34 @@ def check_parts(
 
 def check_smoothing(recipe: Recipe, task: Any, loss: Any) -> None:
     """Raises a `RecipeError` where soft labels would replace a loss that is not the task's."""
-    if not softens(recipe) or task is None or loss is None:
+    if not softens(recipe) or task is None or loss is None or is_crossentropy(loss, task):
         return
     own = keras.losses.get(loss) if isinstance(loss, str) else loss
-    known = (type(task.loss()), *_LOSSES)
-    if type(own) in known or getattr(own, "__name__", "") in _CROSSENTROPIES:
-        return
     raise RecipeError(
         "Label smoothing or mixing would take the place of your own loss.",
         required="neither of them, or the cross-entropy of the task",
         received=f"a compiled {getattr(own, '__name__', type(own).__name__)}",
         advice="give your loss its own label smoothing, or compile without a loss",
     )
+
+
+def is_crossentropy(loss: Any, task: Any) -> bool:
+    """Whether a loss is the task's own, or a plain cross-entropy, which it is for soft labels."""
+    own = keras.losses.get(loss) if isinstance(loss, str) else loss
+    if getattr(own, "label_smoothing", 0.0):
+        return False
+    return (
+        type(own) in (type(task.loss()), *_LOSSES)
+        or getattr(own, "__name__", "") in _CROSSENTROPIES
+    )
+
+
+def takes_soft_labels(problem: Any) -> bool:
+    """Whether a problem's labels may be smoothed and mixed: one for an image, in such a loss."""
+    if type(problem.model).compute_loss is not keras.Model.compute_loss:
+        return False
+    masks = problem.task.name == "semantic_segmentation"
+    return not masks and is_crossentropy(problem.loss, problem.task)
 
 
 def softens(recipe: Recipe) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from etude.optim import schedules
-from etude.recipe import Optimization
+from etude.recipe import Recipe
 from etude.training.values import host
 
 # Losses of the latest steps that are kept on the device; a range test reads them in one go.
@@ -30,14 +30,16 @@ class Controls:
         fixed_momentum, weight_decay: The optimizer's, where it has them.
         batch_norm_momentum: Of the statistics; a negative one leaves each layer its own.
         statistics_pace: How many times as fast these move as their momentum says.
+        label_smoothing: Share of a label's mass that is spread, where the step reads it here.
+        dropout: Times the rate of dropout layers.
         ramp_low, ramp_high, ramping: The range test's ends, and whether it is on (0 or 1).
         latest: The rate of the latest step, 0 before the first.
         losses: The latest losses, `(CAPACITY,)`, the loss of step s at `s % CAPACITY`.
         bad: Steps so far whose loss was not finite.
     """
 
-    def __init__(self, settings: Optimization) -> None:
-        self.settings = settings
+    def __init__(self, recipe: Recipe) -> None:
+        settings = self.settings = recipe.optimization
         self.step = _variable(0, "int64", "step")
         self.total = _variable(1.0, "float32", "total_steps")
         self.warmup = _variable(float(settings.warmup_steps), "float32", "warmup_steps")
@@ -49,6 +51,9 @@ class Controls:
         self.weight_decay = _variable(settings.weight_decay or 0.0, "float32", "weight_decay")
         self.batch_norm_momentum = _variable(-1.0, "float32", "batch_norm_momentum")
         self.statistics_pace = _variable(1.0, "float32", "statistics_pace")
+        softness = recipe.regularization
+        self.label_smoothing = _variable(softness.label_smoothing, "float32", "label_smoothing")
+        self.dropout = _variable(softness.dropout, "float32", "dropout")
         self.ramp_low = _variable(1e-6, "float32", "ramp_low")
         self.ramp_high = _variable(1.0, "float32", "ramp_high")
         self.ramping = _variable(0.0, "float32", "ramping")
@@ -58,7 +63,7 @@ class Controls:
 
     def take_over(
         self,
-        settings: Optimization,
+        recipe: Recipe,
         *,
         rate: Any,
         momentum: float | None,
@@ -67,11 +72,12 @@ class Controls:
         """Sets the numbers that a recipe states, and those that are the optimizer's.
 
         Args:
-            settings: The recipe's `optimization` group.
+            recipe: The recipe.
             rate: The optimizer's rate; `None` where it has a schedule of its own.
             momentum: The optimizer's; `None` where it has none.
             weight_decay: The optimizer's; `None` where it has none.
         """
+        settings = recipe.optimization
         if rate is not None:
             # Known before the first step, so that a change by a callback shows.
             self.latest.assign(rate)
@@ -84,6 +90,8 @@ class Controls:
         self.weight_decay.assign(weight_decay or 0.0)
         kept = settings.batch_norm_momentum
         self.batch_norm_momentum.assign(-1.0 if kept is None else kept)
+        self.label_smoothing.assign(recipe.regularization.label_smoothing)
+        self.dropout.assign(recipe.regularization.dropout)
 
     @property
     def variables(self) -> list[Any]:

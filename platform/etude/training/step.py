@@ -54,28 +54,38 @@ def class_weighting(task: Task, weights: Mapping[int, float]) -> Stage:
     return stage
 
 
-def label_smoothing(task: Task, amount: float) -> Stage:
+def label_smoothing(task: Task, amount: Callable[[], Any]) -> Stage:
     """The stage that softens the labels for the loss; metrics see the labels themselves."""
 
     def stage(batch: Batch) -> Batch:
-        return dataclasses.replace(batch, target=task.soften(batch.y, amount))
+        return dataclasses.replace(batch, target=task.soften(batch.y, amount()))
 
     return stage
 
 
 def stages(
-    recipe: Recipe, task: Task | None, class_weights: Mapping[int, float] | None
+    recipe: Recipe,
+    task: Task | None,
+    class_weights: Mapping[int, float] | None,
+    smoothing: Callable[[], Any] | None = None,
 ) -> tuple[Stage, ...]:
     """The stages between `gather` and `forward` that a recipe asks for, in order.
+
+    Args:
+        recipe: What is asked for.
+        task: What the labels mean.
+        class_weights: Weight of each class, or `None`.
+        smoothing: Gives the amount of label smoothing while the step is traced, where it may
+            change without another trace; else it is the recipe's.
 
     Raises:
         RecipeError: A stage needs to know the task, and none is given.
     """
     wanted: list[Stage] = []
-    smoothing = recipe.regularization.label_smoothing
+    amount = recipe.regularization.label_smoothing
     mixes = recipe.augmentation.policy.mixes
     if task is None:
-        needy = {"label_smoothing": smoothing, "class_weight": class_weights, "mixing": mixes}
+        needy = {"label_smoothing": amount, "class_weight": class_weights, "mixing": mixes}
         for name, value in needy.items():
             if value:
                 raise RecipeError(
@@ -88,8 +98,10 @@ def stages(
         return ()
     if class_weights:
         wanted.append(class_weighting(task, class_weights))
-    if smoothing or mixes:
+    if smoothing is not None:
         wanted.append(label_smoothing(task, smoothing))
+    elif amount or mixes:
+        wanted.append(label_smoothing(task, lambda: amount))
     return tuple(wanted)
 
 

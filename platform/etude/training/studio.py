@@ -24,10 +24,13 @@ from etude.inspection import compiled
 from etude.optim import _registry as optimizers
 from etude.recipe import Recipe
 from etude.training import memory
+from etude.training.augmenting import OpenTo
 from etude.training.backends.tensorflow import OUT_OF_MEMORY
+from etude.training.checks import takes_soft_labels
 from etude.training.gradient_meter import WINDOW, GradientMeter
 from etude.training.isolation import isolated
 from etude.training.readers import Reader, Scores, Watch
+from etude.training.sample_losses import SampleLosses
 from etude.training.trainer import Trainer
 from etude.training.values import host
 
@@ -41,6 +44,10 @@ ENDLESS_EPOCH = 1000
 # Validation samples whose mean loss is one score of a trial, at most; fewer where there would not
 # be as many scores as are wanted.
 SCORE_BATCH, SCORES_WANTED = 32, 16
+# Share of a schedule that is over where branches begin: the rate is at or near its peak.
+BRANCHING = 0.4
+# How many times as fast statistics of batch normalization move where all ends after some steps.
+HURRY = 10.0
 # Numbers that are variables of the step: changing them retraces nothing.
 FREE = frozenset(
     {f"optimization.{name}" for name in ("learning_rate", "momentum", "weight_decay")}
@@ -48,6 +55,8 @@ FREE = frozenset(
     | {f"optimization.{name}" for name in ("momentum_high", "batch_norm_momentum", "epochs")}
     | {"compute.batch_size", "augmentation.policy"}
 )
+# Those of a step that is open to any policy.
+OPEN = frozenset(("regularization.label_smoothing", "regularization.dropout"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +129,10 @@ class Studio:
         self.evaluation_batch = 0
         self.trainer: Trainer
         self._trainers: dict[str, Trainer] = {}
-        self._streams: dict[tuple[int, int], Any] = {}
+        self._streams: dict[tuple[int, int, int], Any] = {}
         self._held = memory.held()
         self._largest = 0  # batch that ran
+        self._losses: SampleLosses | None = None
         self._step_seconds: dict[tuple[str, int], float] = {}
         self.build(recipe)
 
@@ -134,10 +144,23 @@ class Studio:
         values = {path: value for path, value in recipe.values().items() if path not in FREE}
         policy = recipe.augmentation.policy
         values["augments"] = (policy.draws_anything, policy.mixes)
+        if open_to := self.open_to(recipe):
+            values = {path: value for path, value in values.items() if path not in OPEN}
+            values["augments"] = open_to
         # Without them Keras makes no slots, and no decay.
         values["momentum"] = settings.momentum == 0.0
         values["decays"] = optimizers.decays(settings, self.problem.compiled_optimizer)
         return repr(values)
+
+    def open_to(self, recipe: Recipe) -> OpenTo:
+        """Which policies a recipe's Trainer takes without another trace.
+
+        Where a study is at work on it, or has chosen it: a trace of its own would cost a run
+        seconds, and the recipe alone says which it is, so that a run goes on with the same.
+        """
+        if recipe.mark("augmentation.policy").origin != "learned":
+            return ""
+        return "any" if takes_soft_labels(self.problem) else "images"
 
     def build(self, recipe: Recipe) -> None:
         """Makes and compiles the Trainer for a recipe, or takes the one that there is."""
@@ -163,6 +186,7 @@ class Studio:
             task=problem.task,
             class_weights=self.class_weights,
             value_range=problem.value_range,
+            open_to=self.open_to(recipe),
             monitored=True,
             seed=self.seed,
         )
@@ -388,6 +412,59 @@ class Studio:
                 scores = self._scores(score_samples)
         return Trial(losses, scores, clock() - start)
 
+    @contextlib.contextmanager
+    def warmed(self, recipe: Recipe, steps: int, *, batch: int, part: int) -> Iterator[None]:
+        """Trains a little by a recipe; within the context `branch` goes on from there.
+
+        Args:
+            recipe: By which. Its rate rises to the schedule's peak.
+            steps: How many.
+            batch: Samples in a batch.
+            part: Samples of the training set, chosen at random, on which it trains.
+        """
+        with self.at(recipe), isolated(self.trainer):
+            controls = self.trainer.controls
+            assert controls is not None
+            self._begin(0, steps / BRANCHING)
+            reader = Reader(self.trainer, None, self.on_step)
+            self._fit(steps, [reader], batch=batch, part=part)
+            yield
+
+    def branch(
+        self, recipe: Recipe, steps: int, *, batch: int, part: int, samples: int, order: int
+    ) -> np.ndarray[Any, Any]:
+        """Goes on from the state that `warmed` left, to the schedule's end; puts it back.
+
+        Args:
+            recipe: By which, of the same trace as that of `warmed`.
+            steps: How many.
+            batch: As in `warmed`.
+            part: As in `warmed`.
+            samples: Validation samples on which the trained weights are scored, about.
+            order: Which order of samples.
+
+        Returns:
+            The loss of each of the samples, `(samples,)` float64; of batches of them, where a
+            sample by itself has none.
+        """
+        with isolated(self.trainer):
+            before = self.trainer
+            self.build(recipe)
+            assert self.trainer is before, "a branch needs no other trace"
+            total = steps / (1.0 - BRANCHING)
+            self._begin(total - steps, total)
+            reader = Reader(self.trainer, None, self.on_step)
+            self._fit(steps, [reader], batch=batch, order=order, part=part)
+            return self._sample_losses(samples)
+
+    def _begin(self, step: float, total: float) -> None:
+        """Puts the step to a place in a schedule so short that statistics move at once."""
+        controls = self.trainer.controls
+        assert controls is not None
+        controls.step.assign(round(step))
+        controls.total.assign(float(total))
+        controls.statistics_pace.assign(HURRY)
+
     def gradient_norms(
         self, warm: int, windows: int, batch: int
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -418,6 +495,21 @@ class Studio:
             self._fit(windows * WINDOW, callbacks=[reader], batch=batch)
             return meter.norms(before)
 
+    def _sample_losses(self, samples: int) -> np.ndarray[Any, Any]:
+        """The loss of each of so many validation samples, evenly taken from all of them."""
+        model, loss = self.problem.model, self.problem.loss
+        if not SampleLosses.able(model, loss):
+            return self._scores(samples)
+        if self._losses is None:
+            self._losses = SampleLosses(model, loss)
+        every = max(1, self.validation.count() // samples)
+        batch = self.evaluation_batch
+        data = self.validation.in_order(batch * every)
+        if every > 1:
+            data = data.map(lambda *parts: tf.nest.map_structure(lambda t: t[::every], parts))
+        with self.trainer.averaged():
+            return self._losses.of(data)
+
     # -- Keras -----------------------------------------------------------------------------
 
     def _fit(
@@ -426,14 +518,19 @@ class Studio:
         callbacks: Sequence[Any] = (),
         batch: int | None = None,
         order: int = 0,
+        part: int = 0,
     ) -> None:
         if steps < 1:  # Keras would go on for ever
             return
         multiple = self.recipe.compute.steps_per_execution
-        key = (batch or self.recipe.compute.batch_size, order)
+        key = (batch or self.recipe.compute.batch_size, order, part)
         if key not in self._streams:
             # Made once: TensorFlow never gives back what it traces for a pipeline.
-            self._streams[key] = self.train.shuffled(key[0], seed=self.seed + order)
+            self._streams[key] = (
+                self.train.part(part, key[0], seed=self.seed, order=order)
+                if part
+                else self.train.shuffled(key[0], seed=self.seed + order)
+            )
         self.trainer.fit(
             self._streams[key],
             steps_per_epoch=math.ceil(steps / multiple) * multiple,

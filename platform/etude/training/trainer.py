@@ -23,6 +23,7 @@ from etude.training import (
     augmenting,
     batch_norm,
     checks,
+    dropout,
     gradients,
     lengths,
     precision,
@@ -51,6 +52,8 @@ class Trainer(AveragedModel):
         task: What the labels mean; needed for label smoothing and balanced classes.
         class_weights: Weight of each class, on top of sample weights.
         value_range: Lowest and highest value that a pixel can have; needed for augmentation.
+        open_to: Which policies of augmentation may take the place of the recipe's without another
+            trace; with `"any"` label smoothing and the strength of dropout too.
         monitored: Keeps a schedule and a record of losses in the step even where the
             recipe needs none; studies and runs switch it on.
         seed: Seed of the perfect shuffle of `Resident` data, and of augmentation.
@@ -73,6 +76,7 @@ class Trainer(AveragedModel):
         task: Task | None = None,
         class_weights: Mapping[int, float] | None = None,
         value_range: tuple[float, float] | None = None,
+        open_to: augmenting.OpenTo = "",
         monitored: bool = False,
         seed: int = 0,
     ) -> None:
@@ -85,8 +89,10 @@ class Trainer(AveragedModel):
         self.recipe = recipe
         self.seed = seed
         self._task = task
-        self._stages = stages(recipe, task, class_weights)
-        self._soft_loss = task.soft_loss() if task and checks.softens(recipe) else None
+        soft = open_to == "any"
+        self._stages = stages(recipe, task, class_weights, self._smoothing if soft else None)
+        self._soft_loss = task.soft_loss() if task and (soft or checks.softens(recipe)) else None
+        self._drops = bool(open_to) or recipe.regularization.dropout != 1.0
         self._own_compute_loss = type(model).compute_loss is not keras.Model.compute_loss
         self._free_rate = True
         own = recipe.optimization
@@ -106,12 +112,13 @@ class Trainer(AveragedModel):
             or recipe.optimization.schedule != "constant"
             or recipe.optimization.warmup_steps
             or recipe.optimization.batch_norm_momentum is not None
+            or self._drops
         ):
             with self.scope():
-                self.controls = Controls(recipe.optimization)
+                self.controls = Controls(recipe)
         with self.scope():
             policy = recipe.augmentation.policy
-            self.augmenter = augmenting.made(model, policy, task, value_range, seed)
+            self.augmenter = augmenting.made(model, policy, task, value_range, seed, open_to)
         if model.built:
             self.built = True
 
@@ -388,6 +395,11 @@ class Trainer(AveragedModel):
             batch = self.augmenter.mix(batch)
         return batch
 
+    def _smoothing(self) -> Any:
+        """The amount of label smoothing, where it is no constant of the trace."""
+        assert self.controls is not None
+        return self.controls.label_smoothing.value
+
     def _done(self, batch: Any) -> Any:
         """Samples that came before this batch."""
         steps = self.optimizer.iterations if self.controls is None else self.controls.step
@@ -403,6 +415,9 @@ class Trainer(AveragedModel):
                 value = self.controls.batch_norm_momentum.value
                 pace = self.controls.statistics_pace.value
                 stack.enter_context(batch_norm.moving(layers, value, pace))
+            if self._drops and self.controls is not None:
+                factor = self.controls.dropout.value
+                stack.enter_context(dropout.moving(dropout.layers_of(self.model), factor))
             return self._run_model(x, training)
 
     def _run_model(self, x: Any, training: bool | None) -> Any:
@@ -484,7 +499,7 @@ class Trainer(AveragedModel):
             self.augmenter.take_over(recipe.augmentation.policy)
         numbers = momentum.set_numbers(self.optimizer, recipe.optimization, self._own)
         rate = ops.convert_to_numpy(self.optimizer.learning_rate) if self._free_rate else None
-        self.controls.take_over(recipe.optimization, rate=rate, **numbers)
+        self.controls.take_over(recipe, rate=rate, **numbers)
 
     @property
     def distributed(self) -> bool:

@@ -1,0 +1,367 @@
+"""Augmentation: groups of transforms by Fréchet distance, and a search over the groups."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from etude.augment.names import INDEX, possible
+from etude.augment.policy import Policy
+from etude.findings import Cost, Finding, paths
+from etude.optim.momentum import numbers
+from etude.training import dropout
+from etude_metalearners import beam, candidates, distances, features, pairs, pictures
+from etude_metalearners._base import MetaLearner, Planned, scoring_seconds
+
+if TYPE_CHECKING:
+    from etude.recipe import Recipe
+    from etude.training.studio import Studio
+
+# Steps of a branch, and how many branches there must be time for, those of the second heat among
+# them: longer ones tell candidates apart by less, shorter ones let more be tried.
+LENGTHS = {240: 32, 160: 28, 120: 24, 80: 20, 60: 16, 40: 12, 32: 9, 24: 6}
+# Steps before the branches as a share of theirs, and samples of a batch in both.
+WARM, BATCH = 0.5, 64
+# Passes over the part that trials see, where the run makes as many; more teach nothing more.
+PASSES = 15.0
+# Samples of that part, at least: fewer say nothing of the others.
+LEAST_PART = 128
+# From this length on branches of the second heat are twice as long.
+LONG = 40
+# Validation samples that branches are scored on, at most, and at least.
+SAMPLES, LEAST_SAMPLES = 2048, 100
+# Images whose distances are measured, at least and at most, and the share of the study for that.
+FEWEST, MOST, DISTANCES = 32, 128, 0.15
+# Groups of distances, and how many configurations the search goes on with.
+GROUPS, WIDTH = 5, 2
+# Forward passes as a share of a step, and what a branch costs beside its steps, in steps.
+FORWARD, AROUND = 0.4, 6.0
+# Seconds that tracing and compiling the augmenting step takes beyond the step's own, and the share
+# of the run that it may take. A run that adopts a policy needs them in any case.
+COMPILING, COMPILING_SHARE = 4.0, 0.1
+
+
+class Augmentation(MetaLearner):
+    """Learns a policy of augmentation, label smoothing, and the strength of decay and dropout.
+
+    How far each transform takes images at each magnitude is told by the Fréchet distance between
+    features, and transforms of like distances are one group: the search is over few groups, not
+    over many transforms and magnitudes. It is a beam search whose first rungs have several
+    groups on at once, of tied strength.
+
+    Candidates are compared in a miniature of the run: as many passes as the run will make, over a
+    part of the training set that is as small as a trial is short. There the network comes to
+    fit the part by heart as the run will fit all of it, which is where augmentation pays; a
+    short trial on all data would see none of that. All candidates branch from one warm state
+    of that miniature, with the same order of samples, anneal, and are compared on each
+    validation sample.
+
+    A candidate is adopted where its loss is lower beyond 2.8 standard errors of the paired
+    difference; one with a group less, where it is not higher by more than one. The best must be
+    better than no augmentation again, beyond 2.8, from a branch with another order of samples.
+
+    Args:
+        used: The features: `"model"`, those of the problem's model in its warm state; `"pixels"`,
+            statistics of pixels; or a function or Keras model of a batch of images.
+    """
+
+    name: ClassVar[str] = "augmentation"
+    reads: ClassVar[tuple[str, ...]] = (
+        "compute",
+        "optimization.optimizer",
+        "optimization.learning_rate",
+        "optimization.schedule",
+        "optimization.weight_decay",
+        "regularization.clip_norm",
+        "regularization.ema_decay",
+        "sampling",
+    )
+    writes: ClassVar[str] = "augmentation"
+    sets: ClassVar[tuple[str, ...]] = (
+        "policy",
+        "regularization.label_smoothing",
+        "regularization.dropout",
+        "optimization.weight_decay",
+    )
+    share: ClassVar[float] = 0.9
+
+    def __init__(self, used: features.Features = "model") -> None:
+        self.used = used
+
+    def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
+        """Compilation, distances, the warm state, and as many branches as there is time for."""
+        plan = _plan(self.allowance(planned), studio, planned)
+        return Cost(plan.seconds + plan.compiling, plan.warm + plan.trials * plan.steps)
+
+    def obstacle(self, studio: Studio, recipe: Recipe, planned: Planned) -> str | None:
+        """As for every meta-learner; also where there is nothing to try, or to tell it by."""
+        if recipe.is_given("augmentation.policy"):
+            return "the policy is fixed by you"
+        if recipe.optimization.learning_rate is None:
+            return "no learning rate was found to train with"
+        shape = getattr(studio.problem.model, "input_shape", None)
+        if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:]:
+            return "images are augmented in batches of one size"
+        if studio.trainer.distributed:
+            return "it is not studied on several devices"
+        if studio.problem.validation.count() < LEAST_SAMPLES:
+            return "too few validation samples tell policies apart"
+        plan = _plan(self.allowance(planned), studio, planned)
+        if plan.compiling > COMPILING_SHARE * planned.seconds:
+            return (
+                f"the step with augmentation takes {plan.compiling:.1f} s to compile, over "
+                f"{COMPILING_SHARE:.0%} of the run"
+            )
+        # What compiles is not for the study alone: a run that augments needs it too.
+        extra = plan.compiling / self.share
+        more = dataclasses.replace(planned, allowance=planned.allowance + extra)
+        return super().obstacle(studio, recipe, more)
+
+    def learn(self, studio: Studio, recipe: Recipe, planned: Planned) -> Finding:
+        """Measures distances, groups them, searches, and tries the best again."""
+        plan = _plan(self.allowance(planned), studio, planned)
+        branches = _Branches(studio, recipe, plan, self.allowance(planned), planned.timed)
+        transformer = self._transformer(studio, plan)
+        compiling = transformer.prepare()
+        off = _changed(recipe, {"augmentation.policy": Policy()})
+        with studio.warmed(off, plan.warm, batch=plan.batch, part=plan.part):
+            compiling.join()
+            images = _images(studio, plan.images)
+            able = [name for name in INDEX if possible(name, images.shape[-1])]
+            ladders = distances.measure(transformer, images, names=able)
+            groups = candidates.grouped(ladders, GROUPS)
+            stages = self._stages(studio, recipe, ladders, groups)
+            nodes, best, heat = branches.search(stages)
+            won = heat is not None and heat.better
+            changes = candidates.changes(nodes[best if won else 0].config, stages)
+            shown = pictures.made(ladders, transformer, changes["augmentation.policy"], images)
+        return self.finding(
+            studio,
+            recipe,
+            changes={path.removeprefix("augmentation."): v for path, v in changes.items()},
+            why=_why(nodes, best, heat, stages),
+            evidence={
+                "trials": [_row(node, stages) for node in nodes],
+                "chosen": best if won else 0,
+                "second_heat": None if heat is None else [heat.mean, heat.error],
+                "distances": {
+                    "names": list(ladders.names),
+                    "magnitudes": list(ladders.magnitudes),
+                    "values": ladders.distances.tolist(),
+                },
+                "groups": [dataclasses.asdict(group) for group in groups],
+                "plan": dataclasses.asdict(plan),
+                "pictures": shown,
+            },
+            cost=branches.cost(),
+        )
+
+    def _transformer(self, studio: Studio, plan: Plan) -> distances.Transformer:
+        shape = studio.problem.model.input_shape[1:]
+        value_range = studio.problem.value_range
+        extract = features.of(self.used, studio.problem.model, value_range)
+        return distances.Transformer(
+            extract, shape, value_range, batch=plan.batch, seed=studio.seed
+        )
+
+    def _stages(
+        self,
+        studio: Studio,
+        recipe: Recipe,
+        ladders: distances.Ladders,
+        groups: Sequence[candidates.Group],
+    ) -> list[candidates.Stage]:
+        free = [path for path in paths(self.writes, self.sets) if not recipe.is_given(path)]
+        return candidates.stages(
+            groups,
+            ladders,
+            soft=studio.open_to(_changed(recipe, {"augmentation.policy": Policy()})) == "any",
+            decay=float(numbers(studio.trainer.optimizer).get("weight_decay") or 0.0),
+            dropout=bool(dropout.layers_of(studio.problem.model)),
+            free=free,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a search is done.
+
+    Attributes:
+        steps: Of a branch.
+        trials: Branches, those of the second heat among them.
+        warm: Steps before the branches.
+        batch: Samples in a batch.
+        part: Samples of the training set that trials see.
+        images: Whose distances are measured.
+        compiling: Seconds until there is a compiled step.
+        each: Seconds of a branch.
+        seconds: What all but compiling takes.
+    """
+
+    steps: int
+    trials: int
+    warm: int
+    batch: int
+    part: int
+    images: int
+    compiling: float
+    each: float
+    seconds: float
+
+
+class _Branches:
+    """Runs branches, and knows how many more there is time for."""
+
+    def __init__(
+        self, studio: Studio, recipe: Recipe, plan: Plan, allowance: float, timed: bool
+    ) -> None:
+        self.studio, self.recipe, self.plan, self.timed = studio, recipe, plan, timed
+        self.end = allowance + plan.compiling
+        self.clock = studio.budget.clock
+        self.start = self.second = self.clock()
+        self.done, self.steps = 0, plan.warm
+
+    def search(
+        self, stages: Sequence[candidates.Stage]
+    ) -> tuple[list[beam.Node], int, pairs.Difference | None]:
+        """All that was tried, the index of the best, and how it fared in a second heat."""
+        times = 2 if self.plan.steps >= LONG else 1
+
+        def score(config: beam.Config) -> beam.Floats:
+            return self.score(config, stages)
+
+        nodes = beam.search(
+            [len(stage.options) for stage in stages],
+            score,
+            ladder=candidates.ladder(stages),
+            width=WIDTH,
+            enough=lambda _: self.late(1 + 2 * times),
+        )
+        best = beam.chosen(nodes)
+        if not best:
+            return nodes, best, None
+        one, other = (self.score(nodes[k].config, stages, 1, times) for k in (best, 0))
+        return nodes, best, pairs.difference(one, other)
+
+    def score(
+        self,
+        config: beam.Config,
+        stages: Sequence[candidates.Stage],
+        order: int = 0,
+        times: int = 1,
+    ) -> beam.Floats:
+        """Losses after a branch, so many times as long as planned."""
+        steps = times * self.plan.steps
+        if self.done == 1:
+            self.second = self.clock()
+        self.done, self.steps = self.done + times, self.steps + steps
+        return self.studio.branch(
+            _changed(self.recipe, candidates.changes(config, stages)),
+            steps,
+            batch=self.plan.batch,
+            part=self.plan.part,
+            samples=SAMPLES,
+            order=order,
+        )
+
+    def late(self, further: int) -> bool:
+        """Whether so many branches more would take longer than is left."""
+        if not self.timed:  # no clock may have a say
+            return self.done + further > self.plan.trials
+        now = self.clock()
+        # The first branch traces how samples are scored; what it took says nothing of others.
+        each = self.plan.each
+        if self.done > 1:
+            each = (now - self.second) / (self.done - 1)
+        return now + further * each > self.start + self.end
+
+    def cost(self) -> Cost:
+        """What it took so far."""
+        return Cost(self.clock() - self.start, self.steps)
+
+
+def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
+    """What can be tried in so many seconds: the longest branches of which there can be enough."""
+    costs = planned.costs
+    whole = studio.recipe.compute.batch_size
+    batch = min(BATCH, whole)
+    step = costs.step * batch / whole
+    rungs = len(INDEX) * (len(distances.FEWER) - 1)
+    per_image = FORWARD * step * rungs / batch
+    size = 2**31 if studio.train.size is None else studio.train.size
+    images = min(size, int(np.clip(DISTANCES * allowance / per_image, FEWEST, MOST)))
+    passes = min(PASSES, planned.steps * whole / size)
+    scoring = scoring_seconds(studio, planned, SAMPLES)
+    for steps, least in LENGTHS.items():
+        warm = math.ceil(WARM * steps)
+        fixed = warm * step + images * per_image
+        each = (steps + AROUND) * step + scoring
+        trials = int((allowance - fixed) / each)
+        if trials >= least:
+            break
+    trials = max(trials, least)
+    seen = (warm + steps) * batch
+    part = int(np.clip(seen / max(passes, 1e-9), min(LEAST_PART, size), size))
+    compiling = costs.compile + COMPILING if planned.timed else 0.0
+    return Plan(steps, trials, warm, batch, part, images, compiling, each, fixed + trials * each)
+
+
+def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    """The recipe with values by their paths, as the search's."""
+    groups: dict[str, dict[str, Any]] = {}
+    for path, value in changes.items():
+        group, name = path.split(".")
+        groups.setdefault(group, {})[name] = value
+    return recipe.learn("augmentation", **groups)
+
+
+def _images(studio: Studio, count: int) -> npt.NDArray[Any]:
+    """Training images, the same for the same seed; as many as there are, at most."""
+    size = studio.train.size
+    count = min(count, size or count)
+    batch = next(iter(studio.problem.train.shuffled(count, seed=studio.seed)))
+    return np.asarray(batch[0])
+
+
+def _row(node: beam.Node, stages: Sequence[candidates.Stage]) -> dict[str, Any]:
+    difference = node.difference
+    return {
+        "config": list(node.config),
+        "told": candidates.told(node.config, stages),
+        "score": node.mean if math.isfinite(node.mean) else None,
+        "base": node.base,
+        "difference": None if difference is None else difference.mean,
+        "error": None if difference is None else difference.error,
+        "adopted": node.adopted,
+    }
+
+
+def _why(
+    nodes: Sequence[beam.Node],
+    best: int,
+    heat: pairs.Difference | None,
+    stages: Sequence[candidates.Stage],
+) -> str:
+    tried = len(nodes) - 1
+    if heat is None:
+        return (
+            f"None of {tried} candidates lowers the validation loss of a short branch beyond "
+            f"{pairs.BOUND:g} standard errors."
+        )
+    told = candidates.told(nodes[best].config, stages)
+    if not heat.better:
+        return (
+            f"Of {tried} candidates {told} was best, but not better again with another order of "
+            "samples."
+        )
+    return (
+        f"Of {tried} candidates {told} is best: in a miniature of the run it lowers the validation "
+        f"loss from {nodes[0].mean:.3f} to {nodes[best].mean:.3f}, and with another order of "
+        f"samples again by {-heat.mean:.3f}, {-heat.mean / max(heat.error, 1e-12):.1f} standard "
+        "errors."
+    )

@@ -1,0 +1,149 @@
+"""Beam search over stages, each of which has one option of several, or is off.
+
+Greedy search adds what is best by itself; two options that only help together it never finds. A
+beam goes on with several, and so with some that are not better yet; and it can begin with several
+stages on at once, and take away from them. What is adopted must be better, beyond chance, than the
+latest that was adopted on the way to it. What is taken away again need not be missed: of two within
+one standard error the one with less stands (Breiman et al. 1984, section 3.4.3, of trees).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from etude_metalearners import pairs
+
+Floats = npt.NDArray[np.float64]
+Config = tuple[int, ...]
+"""The option of each stage; 0 is off."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """Something that was tried.
+
+    Attributes:
+        config: What.
+        scores: Losses of the same samples for all nodes, `(samples,)`.
+        base: Index of the adopted node that it is compared with; its own of the first.
+        difference: From that node; `None` of the first.
+        adopted: Whether it is better than that beyond `pairs.BOUND` standard errors; with less on
+            than that, whether it is not worse by more than one.
+        less: Whether it has less on than its base, and takes its place if it is adopted.
+    """
+
+    config: Config
+    scores: Floats
+    base: int
+    difference: pairs.Difference | None
+    adopted: bool
+    less: bool = False
+
+    @property
+    def mean(self) -> float:
+        """Mean loss; infinite where it is not finite."""
+        mean = float(self.scores.mean())
+        return mean if np.isfinite(mean) else np.inf
+
+
+def search(
+    options: Sequence[int],
+    score: Callable[[Config], Floats],
+    *,
+    ladder: Sequence[Config] = (),
+    width: int = 2,
+    enough: Callable[[int], bool] = lambda done: False,
+) -> list[Node]:
+    """Climbs the ladder, then goes from stage to stage.
+
+    Args:
+        options: How many options each stage has, off not counted.
+        score: Losses of a configuration.
+        ladder: Configurations of rising strength to begin with. The one in the middle is tried
+            first, then upwards or else downwards for as long as the loss falls.
+        width: How many are gone on with after each stage. The best that is adopted is always among
+            them; 1 is greedy.
+        enough: Says from the number of trials done whether there may be no more.
+
+    Returns:
+        All that was tried, in order; the first has everything off.
+    """
+    off = (0,) * len(options)
+    nodes = [Node(off, score(off), 0, None, True)]
+
+    def tried(parent: int, config: Config) -> int | None:
+        known = next((k for k, node in enumerate(nodes) if node.config == config), None)
+        if known is not None or enough(len(nodes)):
+            return known
+        base = parent if nodes[parent].adopted else nodes[parent].base
+        nodes.append(_compared(config, score(config), nodes, base))
+        return len(nodes) - 1
+
+    kept = [0, *_climbed(nodes, ladder, tried)]
+    for stage, count in enumerate(options):
+        first = chosen(nodes)
+        others = sorted({*kept} - {first}, key=lambda k: nodes[k].mean)
+        kept = [first, *others[: width - 1]]
+        for parent in tuple(kept):
+            for config in _neighbours(nodes[parent].config, stage, count):
+                found = tried(parent, config)
+                kept += [] if found is None else [found]
+    return nodes
+
+
+def chosen(nodes: Sequence[Node]) -> int:
+    """Index of the adopted node of the lowest loss, or of what takes its place with less on."""
+    best = min((k for k, n in enumerate(nodes) if n.adopted), key=lambda k: nodes[k].mean)
+    while True:
+        places = [k for k, n in enumerate(nodes) if n.base == best and n.less and n.adopted]
+        if not places:
+            return best
+        best = min(places, key=lambda k: nodes[k].mean)
+
+
+def _compared(config: Config, scores: Floats, nodes: Sequence[Node], base: int) -> Node:
+    other = nodes[base]
+    difference = pairs.difference(scores, other.scores)
+    less = sum(map(bool, config)) < sum(map(bool, other.config))
+    if less:
+        missed = difference.mean > difference.error
+        return Node(config, scores, base, difference, not missed, less=True)
+    return Node(config, scores, base, difference, difference.better)
+
+
+def _climbed(
+    nodes: Sequence[Node],
+    ladder: Sequence[Config],
+    tried: Callable[[int, Config], int | None],
+) -> Iterator[int]:
+    """Nodes of the ladder, from its middle on: up while it pays, or else down."""
+    middle = (len(ladder) - 1) // 2
+    here = tried(0, ladder[middle]) if ladder else None
+    if here is None:
+        return
+    yield here
+    for way in (range(middle + 1, len(ladder)), range(middle - 1, -1, -1)):
+        climbed = False
+        for rung in way:
+            further = tried(0, ladder[rung])
+            if further is None:
+                return
+            yield further
+            if nodes[further].mean >= nodes[here].mean:
+                break
+            here, climbed = further, True
+        if climbed:
+            return
+
+
+def _neighbours(config: Config, stage: int, count: int) -> Iterator[Config]:
+    """Configurations that differ in one stage: off first, then the other options."""
+    now = config[stage]
+    others = range(1, count + 1) if not now else (0, now - 1, now + 1)
+    for option in dict.fromkeys(others):
+        if option != now and 0 <= option <= count:
+            yield (*config[:stage], option, *config[stage + 1 :])

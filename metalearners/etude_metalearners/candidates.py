@@ -1,0 +1,224 @@
+"""What the search for an augmentation may try: stages, their options, and the policy they mean."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from etude.augment.names import FAMILIES
+from etude.augment.policy import Choice, Mixing, Policy, Slot
+from etude_metalearners import frechet
+from etude_metalearners.beam import Config
+from etude_metalearners.distances import Ladders
+
+Changes = Mapping[str, Any]
+"""Values of a recipe by their paths."""
+
+CLUSTERS: Mapping[str, tuple[str, ...]] = {
+    "rotation": ("rotation",),
+    "colour": (*FAMILIES["colour"], *FAMILIES["tone"], *FAMILIES["filters"]),
+    "geometry": (
+        "shear_x", "shear_y", "translation_x", "translation_y", "zoom_in", "zoom_out",
+        "random_resized_crop", "perspective", "elastic",
+    ),
+    "erasing": FAMILIES["erasing"],
+}  # fmt: skip
+"""Transforms that are searched together, by the groups of their distances."""
+
+SMOOTHING, DECAY, DROPOUT = 0.1, 4.0, 2.0
+"""Label smoothing that is tried; factors by which weight decay and dropout are raised and cut."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Options of which one is taken, or none.
+
+    Attributes:
+        name: What is decided.
+        options: Their names, weakest first.
+        parts: What each adds: a slot, a mixing, or values of the recipe.
+        groups: The distance group of each, where they differ by that.
+    """
+
+    name: str
+    options: tuple[str, ...]
+    parts: tuple[Slot | Mixing | Changes, ...]
+    groups: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Transforms and magnitudes that take images about as far as one another.
+
+    Attributes:
+        cluster: The name of the cluster.
+        index: From 0, the nearest, on.
+        members: (transform, magnitude) pairs.
+        farthest: The largest distance among them.
+    """
+
+    cluster: str
+    index: int
+    members: tuple[tuple[str, float], ...]
+    farthest: float
+
+
+def grouped(ladders: Ladders, count: int) -> list[Group]:
+    """Cuts all rungs of all clusters into groups of like distances, nearest first.
+
+    It is distances that are grouped, by their logarithms, whatever the magnitudes: where a ladder
+    comes back, its rungs do too. A rung that changes nothing belongs to no group. The borders are
+    the same for all clusters, so that groups of the same index take images equally far.
+
+    Args:
+        ladders: Distances.
+        count: How many groups.
+    """
+    clusters = {name: cluster for cluster, names in CLUSTERS.items() for name in names}
+    rungs = [
+        (clusters[name], name, magnitude, float(ladders.distances[row, column]))
+        for row, name in enumerate(ladders.names)
+        for column, magnitude in enumerate(ladders.magnitudes)
+        if name in clusters and magnitude > 0.0 and ladders.distances[row, column] > 0.0
+    ]
+    if not rungs:
+        return []
+    labels = frechet.groups(np.log([distance for *_, distance in rungs]), count)
+    distances = np.array([distance for *_, distance in rungs])
+    farthest = [float(distances[labels == index].max()) for index in range(int(labels.max()) + 1)]
+    found = []
+    for cluster in CLUSTERS:
+        for index in range(len(farthest)):
+            inside = [
+                (name, magnitude)
+                for (own, name, magnitude, _), label in zip(rungs, labels, strict=True)
+                if label == index and own == cluster
+            ]
+            found.append(Group(cluster, index, tuple(inside), farthest[index]))
+    return found
+
+
+def slot_of(group: Group, ladders: Ladders) -> Slot | None:
+    """A slot that draws any transform of a cluster as far as a group goes.
+
+    Every transform has an even chance, and magnitudes from 0 up to its last rung before the first
+    that goes too far.
+
+    Returns:
+        The slot; `None` where no transform stays within that distance.
+    """
+    choices = []
+    for name in CLUSTERS[group.cluster]:
+        if name not in ladders.names:
+            continue
+        distances = ladders.distances[ladders.names.index(name)]
+        too_far = np.flatnonzero(distances > group.farthest)
+        last = int(too_far[0]) - 1 if len(too_far) else len(distances) - 1
+        if last > 0 and distances[last] > 0.0:
+            choices.append(Choice(name, 0.0, ladders.magnitudes[last]))
+    return Slot(tuple(choices), name=group.cluster) if choices else None
+
+
+def stages(
+    groups: Sequence[Group],
+    ladders: Ladders,
+    *,
+    soft: bool,
+    decay: float,
+    dropout: bool,
+    free: Iterable[str],
+) -> list[Stage]:
+    """The stages of a search, in their order.
+
+    Args:
+        groups: Of all clusters.
+        ladders: Distances, from which the groups are.
+        soft: Whether labels may be mixed and smoothed.
+        decay: The weight decay that there is; 0 for none.
+        dropout: Whether the model has dropout.
+        free: Paths of the recipe's values that may be changed.
+    """
+    open_ = set(free)
+    found: list[Stage] = []
+    if "augmentation.policy" in open_:
+        found += [_mirror(), _turns()]
+        for cluster in CLUSTERS:
+            slots = {g.index: slot_of(g, ladders) for g in groups if g.cluster == cluster}
+            parts = {k: slot for k, slot in slots.items() if slot and slot != slots.get(k - 1)}
+            if parts:
+                names = tuple(f"{cluster} {k + 1}" for k in parts)
+                found.append(Stage(cluster, names, tuple(parts.values()), tuple(parts)))
+        if soft:
+            mixes = (Mixing(cutmix=0.5), Mixing(mixup=0.5))
+            found.append(Stage("mixing", ("cutmix", "mixup"), mixes))
+    if soft and "regularization.label_smoothing" in open_:
+        smoothed = {"regularization.label_smoothing": SMOOTHING}
+        found.append(Stage("label smoothing", (f"{SMOOTHING:g}",), (smoothed,)))
+    if decay and "optimization.weight_decay" in open_:
+        factors = (DECAY, 1.0 / DECAY)
+        values = tuple({"optimization.weight_decay": decay * factor} for factor in factors)
+        found.append(Stage("weight decay", (f"× {DECAY:g}", f"/ {DECAY:g}"), values))
+    if dropout and "regularization.dropout" in open_:
+        factors = (DROPOUT, 1.0 / DROPOUT)
+        values = tuple({"regularization.dropout": factor} for factor in factors)
+        found.append(Stage("dropout", (f"× {DROPOUT:g}", f"/ {DROPOUT:g}"), values))
+    return found
+
+
+TIED = ("mirror", "rotation", "colour", "geometry")
+"""Stages that the search begins with, all on and their strengths tied."""
+
+
+def ladder(stages_: Sequence[Stage]) -> list[Config]:
+    """Configurations with the usual stages on, from the groups nearest to those farthest."""
+    groups = sorted({index for stage in stages_ if stage.name in TIED for index in stage.groups})
+
+    def option(stage: Stage, reach: int) -> int:
+        if stage.name not in TIED:
+            return 0
+        return sum(index <= reach for index in stage.groups) if stage.groups else 1
+
+    found = [tuple(option(stage, reach) for stage in stages_) for reach in groups]
+    return list(dict.fromkeys(found))
+
+
+def changes(config: Config, stages_: Sequence[Stage]) -> dict[str, Any]:
+    """What a configuration changes of a recipe, by paths.
+
+    Args:
+        config: An option for each stage, 0 for none.
+        stages_: The stages.
+    """
+    slots: list[Slot] = []
+    mixing, values = Mixing(), dict[str, Any]()
+    for option, stage in zip(config, stages_, strict=True):
+        if not option:
+            continue
+        part = stage.parts[option - 1]
+        if isinstance(part, Slot):
+            slots.append(part)
+        elif isinstance(part, Mixing):
+            mixing = part
+        else:
+            values.update(part)
+    return {"augmentation.policy": Policy(tuple(slots), mixing=mixing), **values}
+
+
+def told(config: Config, stages_: Sequence[Stage]) -> str:
+    """A configuration in words."""
+    parts = [s.options[o - 1] for o, s in zip(config, stages_, strict=True) if o]
+    return ", ".join(parts) or "off"
+
+
+def _mirror() -> Stage:
+    choices = {"mirrored": "mirror_horizontal", "upside down": "mirror_vertical"}
+    slots = tuple(Slot((Choice(name, 50.0, 50.0),), name="mirror") for name in choices.values())
+    return Stage("mirror", tuple(choices), slots)
+
+
+def _turns() -> Stage:
+    slot = Slot((Choice("quarter_turns", 75.0, 75.0),), name="quarter turns")
+    return Stage("quarter turns", ("turned",), (slot,))

@@ -1,0 +1,116 @@
+"""Beam search against functions whose best configuration is known."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from etude_metalearners import beam
+from etude_metalearners.beam import Config
+
+OPTIONS = (1, 2, 3)
+
+
+def scores(loss: Callable[[Config], float], noise: float = 0.0) -> Callable[[Config], np.ndarray]:
+    """Losses of 200 samples with a given mean; `noise` is what each configuration has of its own."""
+    common = np.random.default_rng(0).normal(size=200)
+    common -= common.mean()
+
+    def score(config: Config) -> np.ndarray:
+        own = np.random.default_rng(abs(hash(config)) % 2**32).normal(size=200)
+        return loss(config) + common + noise * (own - own.mean())
+
+    return score
+
+
+def separable(config: Config) -> float:
+    """Each stage has its own share of the loss: off, 1, 2, 3."""
+    parts = ((0.0, -0.3), (0.0, 0.2, -0.1), (0.0, -0.1, -0.4, 0.3))
+    return sum(part[option] for part, option in zip(parts, config, strict=True))
+
+
+def found(nodes: list[beam.Node]) -> Config:
+    return nodes[beam.chosen(nodes)].config
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_stages_that_do_not_depend_on_each_other_are_all_found(width: int) -> None:
+    nodes = beam.search(OPTIONS, scores(separable, 0.01), width=width)
+    best = min(itertools.product(*(range(n + 1) for n in OPTIONS)), key=separable)
+    assert best == (1, 2, 2)
+    assert found(nodes) == best
+    assert nodes[0].config == (0, 0, 0)
+    assert len({node.config for node in nodes}) == len(nodes)  # nothing is tried twice
+
+
+def together(config: Config) -> float:
+    """The first two stages harm by themselves, and help together."""
+    first, second, _ = config
+    if first and second == 1:
+        return -0.5
+    return 0.1 * bool(first) + 0.1 * bool(second) + 0.02 * second
+
+
+def test_what_helps_only_together_needs_a_beam() -> None:
+    assert found(beam.search(OPTIONS, scores(together, 0.01), width=1)) == (0, 0, 0)
+    assert found(beam.search(OPTIONS, scores(together, 0.01), width=2)) == (1, 1, 0)
+
+
+def test_or_a_ladder_which_has_it_on_from_the_beginning() -> None:
+    nodes = beam.search(OPTIONS, scores(together, 0.01), width=1, ladder=[(1, 1, 1)])
+    assert found(nodes) == (1, 1, 0)
+
+
+def test_a_difference_within_chance_is_not_adopted() -> None:
+    """Off by a tenth of a standard error: ties stay off."""
+    nodes = beam.search(OPTIONS, scores(lambda config: -0.007 * bool(config[0]), 1.0))
+    assert found(nodes) == (0, 0, 0)
+    assert not any(node.adopted for node in nodes[1:])
+
+
+def test_what_makes_no_difference_is_taken_away_again() -> None:
+    def loss(config: Config) -> float:
+        return -0.5 * bool(config[1]) - 1e-4 * bool(config[0])
+
+    nodes = beam.search((1, 1), scores(loss, 0.02), ladder=[(1, 1)], width=1)
+    assert found(nodes) == (0, 1)
+
+
+def test_what_is_missed_is_not_taken_away() -> None:
+    def loss(config: Config) -> float:
+        return -0.5 * bool(config[1]) - 0.1 * bool(config[0])
+
+    nodes = beam.search((1, 1), scores(loss, 0.02), ladder=[(1, 1)], width=1)
+    assert found(nodes) == (1, 1)
+
+
+@pytest.mark.parametrize("best", range(1, 6))
+def test_a_ladder_is_climbed_to_where_the_loss_is_lowest(best: int) -> None:
+    tried = []
+
+    def loss(config: Config) -> float:
+        tried.append(config)
+        return 0.1 * abs(config[0] - best) - 1.0 * bool(config[0])
+
+    ladder = [(rung,) for rung in range(1, 6)]
+    nodes = beam.search((5,), scores(loss, 0.001), ladder=ladder, width=1)
+    assert found(nodes) == (best,)
+    assert tried[1] == (3,)
+
+
+def test_a_loss_that_is_not_finite_loses() -> None:
+    def loss(config: Config) -> float:
+        return float("nan") if config[0] else separable(config)
+
+    assert found(beam.search(OPTIONS, scores(loss, 0.01))) == (0, 2, 2)
+
+
+def test_there_are_no_more_trials_than_there_is_time_for() -> None:
+    nodes = beam.search(
+        OPTIONS, scores(separable, 0.01), ladder=[(1, 1, 1)], enough=lambda done: done >= 3
+    )
+    assert [node.config for node in nodes[:2]] == [(0, 0, 0), (1, 1, 1)]
+    assert len(nodes) == 3
