@@ -33,7 +33,10 @@ from etude._fit import starting_recipe
 from etude.problem import Problem
 
 # What each arm keeps from being studied.
-ARMS: dict[str, tuple[str, ...]] = {"study": (), "none": ("compute", "optimization")}
+ARMS: dict[str, tuple[str, ...]] = {
+    "study": (),
+    "none": ("compute", "optimization", "regularization", "augmentation"),
+}
 # By how much the arm that studies may be worse and still be called not inferior.
 MARGIN = 0.01
 

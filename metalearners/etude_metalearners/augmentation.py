@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Steps of a branch, and how many branches there must be time for, those of the second heat among
 # them: longer ones tell candidates apart by less, shorter ones let more be tried.
-LENGTHS = {240: 32, 160: 28, 120: 24, 80: 20, 60: 16, 40: 12, 32: 9, 24: 6}
+LENGTHS = {240: 32, 160: 28, 120: 24, 80: 20, 60: 16, 40: 12, 32: 8, 24: 4}
 # Steps before the branches as a share of theirs, and samples of a batch in both.
 WARM, BATCH = 0.5, 64
 # Passes over the part that trials see, where the run makes as many; more teach nothing more.

@@ -15,7 +15,7 @@ OPTIONS = (1, 2, 3)
 
 
 def scores(loss: Callable[[Config], float], noise: float = 0.0) -> Callable[[Config], np.ndarray]:
-    """Losses of 200 samples with a given mean; `noise` is what each configuration has of its own."""
+    """Losses of 200 samples with a given mean; `noise` is what a configuration has of its own."""
     common = np.random.default_rng(0).normal(size=200)
     common -= common.mean()
 

@@ -56,7 +56,7 @@ def test_features_that_there_are_not_are_refused() -> None:
 
 
 def test_distances_are_those_of_the_transformed_images() -> None:
-    """Against the layer, whose transforms have references of their own: brightness draws nothing."""
+    """Against the layer, whose transforms have references of their own."""
     images = pictures()
     found = distances.measure(
         transformer(), images, names=["brightness_up", "invert"], magnitudes=(0.0, 40.0)
