@@ -111,12 +111,17 @@ class MetaLearner(abc.ABC):
                 f"it would take {seconds:.1f} {unit}, and what it finds is worth about "
                 f"{self.gain:.0%} of {planned.seconds:.1f} {unit} of training"
             )
+        seconds -= self.needed_anyway(studio, planned)
         if seconds > self.allowance(planned) * (1.0 + 1e-9):
             return (
                 f"it would take {seconds:.1f} {unit}, and {self.allowance(planned):.1f} {unit} are "
                 f"left for it of the {STUDY_SHARE:.0%} of a run that studies may take"
             )
         return None
+
+    def needed_anyway(self, studio: Studio, planned: Planned) -> float:
+        """Seconds of its cost that a run which takes over its finding needs without it too."""
+        return 0.0
 
     def key(self, studio: Studio, recipe: Recipe) -> str:
         """Hash of all that the finding depends on."""

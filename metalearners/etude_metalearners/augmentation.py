@@ -39,11 +39,12 @@ SAMPLES, LEAST_SAMPLES = 2048, 100
 FEWEST, MOST, DISTANCES = 32, 128, 0.15
 # Groups of distances, and how many configurations the search goes on with.
 GROUPS, WIDTH = 5, 2
-# Forward passes as a share of a step, and what a branch costs beside its steps, in steps.
-FORWARD, AROUND = 0.4, 6.0
+# Forward passes as a share of a step; seconds that transforming takes for each pixel; how many times
+# as long a step takes with augmentation; and seconds that a branch takes beside its steps.
+FORWARD, PER_PIXEL, SLOWER, AROUND = 0.4, 1.5e-7, 1.2, 0.35
 # Seconds that tracing and compiling the augmenting step takes beyond the step's own, and the share
 # of the run that it may take. A run that adopts a policy needs them in any case.
-COMPILING, COMPILING_SHARE = 4.0, 0.1
+COMPILING, COMPILING_SHARE = 6.0, 0.12
 
 
 class Augmentation(MetaLearner):
@@ -117,10 +118,11 @@ class Augmentation(MetaLearner):
                 f"the step with augmentation takes {plan.compiling:.1f} s to compile, over "
                 f"{COMPILING_SHARE:.0%} of the run"
             )
-        # What compiles is not for the study alone: a run that augments needs it too.
-        extra = plan.compiling / self.share
-        more = dataclasses.replace(planned, allowance=planned.allowance + extra)
-        return super().obstacle(studio, recipe, more)
+        return super().obstacle(studio, recipe, planned)
+
+    def needed_anyway(self, studio: Studio, planned: Planned) -> float:
+        """Compilation: a run that augments needs the step too."""
+        return _plan(self.allowance(planned), studio, planned).compiling
 
     def learn(self, studio: Studio, recipe: Recipe, planned: Planned) -> Finding:
         """Measures distances, groups them, searches, and tries the best again."""
@@ -287,12 +289,14 @@ class _Branches:
 
 def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
     """What can be tried in so many seconds: the longest branches of which there can be enough."""
-    costs = planned.costs
+    costs, problem = planned.costs, studio.problem
     whole = studio.recipe.compute.batch_size
     batch = min(BATCH, whole)
     step = costs.step * batch / whole
     rungs = len(INDEX) * (len(distances.FEWER) - 1)
     per_image = FORWARD * step * rungs / batch
+    if planned.timed:
+        per_image += PER_PIXEL * rungs * math.prod(problem.model.input_shape[1:3])
     size = 2**31 if studio.train.size is None else studio.train.size
     images = min(size, int(np.clip(DISTANCES * allowance / per_image, FEWEST, MOST)))
     passes = min(PASSES, planned.steps * whole / size)
@@ -300,7 +304,9 @@ def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
     for steps, least in LENGTHS.items():
         warm = math.ceil(WARM * steps)
         fixed = warm * step + images * per_image
-        each = (steps + AROUND) * step + scoring
+        each = steps * step + scoring
+        if planned.timed:
+            each += (SLOWER - 1.0) * steps * step + AROUND
         trials = int((allowance - fixed) / each)
         if trials >= least:
             break

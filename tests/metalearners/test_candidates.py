@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -55,11 +57,17 @@ def test_a_slot_goes_as_far_as_its_group_and_no_further() -> None:
     assert candidates.slot_of(groups["rotation", 0], ladders()) is None
 
 
-def stages(**given: object) -> list[candidates.Stage]:
-    free = ("augmentation.policy", "regularization.label_smoothing", "regularization.dropout")
-    options = {"soft": True, "decay": 0.01, "dropout": True}
-    options |= {"free": (*free, "optimization.weight_decay"), **given}
-    return candidates.stages(grouped(), ladders(), **options)  # type: ignore[arg-type]
+FREE = (
+    "augmentation.policy",
+    "regularization.label_smoothing",
+    "regularization.dropout",
+    "optimization.weight_decay",
+)
+
+
+def stages(**given: Any) -> list[candidates.Stage]:
+    options = {"soft": True, "decay": 0.01, "dropout": True, "free": FREE, **given}
+    return candidates.stages(grouped(), ladders(), **options)
 
 
 def test_stages_are_in_the_order_in_which_they_are_searched() -> None:

@@ -52,7 +52,7 @@ def test_a_models_features_are_what_its_last_layer_sees() -> None:
 
 def test_features_that_there_are_not_are_refused() -> None:
     with pytest.raises(EtudeError, match="no such features"):
-        features.of("colours", None, RANGE)  # type: ignore[arg-type]
+        features.of("colours", None, RANGE)
 
 
 def test_distances_are_those_of_the_transformed_images() -> None:

@@ -18,6 +18,7 @@ from etude.report import text
 from etude.report.attempts import attempt
 from etude.report.figures import (
     _canvas,
+    augmentation,
     batch_size,
     compute,
     descent,
@@ -38,6 +39,7 @@ FIGURES: Mapping[str, Callable[[Finding], Figure | None]] = {
     "batch_size": batch_size.draw,
     "learning_rate": learning_rate.draw,
     "optimizer": optimizer.draw,
+    "augmentation": augmentation.draw,
     "descent": descent.draw,
     "length": length.draw,
 }
