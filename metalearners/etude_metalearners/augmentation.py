@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Steps of a branch, and how many branches there must be time for, those of the second heat among
 # them: longer ones tell candidates apart by less, shorter ones let more be tried.
-LENGTHS = {240: 32, 160: 28, 120: 24, 80: 20, 60: 16, 40: 12, 32: 8, 24: 4}
+LENGTHS = {240: 32, 160: 28, 120: 24, 80: 20, 60: 16, 40: 5}
 # Steps before the branches as a share of theirs, and samples of a batch in both.
 WARM, BATCH = 0.5, 64
 # Passes over the part that trials see, where the run makes as many; more teach nothing more.
@@ -39,7 +39,7 @@ SAMPLES, LEAST_SAMPLES = 2048, 100
 FEWEST, MOST, DISTANCES = 32, 128, 0.15
 # Groups of distances, and how many configurations the search goes on with.
 GROUPS, WIDTH = 5, 2
-# Forward passes as a share of a step; seconds that transforming takes for each pixel; how many times
+# Forward passes as a share of a step; seconds that transforming takes for a pixel; how many times
 # as long a step takes with augmentation; and seconds that a branch takes beside its steps.
 FORWARD, PER_PIXEL, SLOWER, AROUND = 0.4, 1.5e-7, 1.2, 0.35
 # Seconds that tracing and compiling the augmenting step takes beyond the step's own, and the share
@@ -52,8 +52,8 @@ class Augmentation(MetaLearner):
 
     How far each transform takes images at each magnitude is told by the Fréchet distance between
     features, and transforms of like distances are one group: the search is over few groups, not
-    over many transforms and magnitudes. It is a beam search whose first rungs have several
-    groups on at once, of tied strength.
+    over many transforms and magnitudes. It is a beam search that begins with mirror and
+    geometry on at once.
 
     Candidates are compared in a miniature of the run: as many passes as the run will make, over a
     part of the training set that is as small as a trial is short. There the network comes to
@@ -63,8 +63,9 @@ class Augmentation(MetaLearner):
     validation sample.
 
     A candidate is adopted where its loss is lower beyond 2.8 standard errors of the paired
-    difference; one with a group less, where it is not higher by more than one. The best must be
-    better than no augmentation again, beyond 2.8, from a branch with another order of samples.
+    difference; one with a group less or a weaker one, where it is not higher by more than one. The
+    best must be better than no augmentation again, beyond 2.8, from a branch with another order of
+    samples.
 
     Args:
         used: The features: `"model"`, those of the problem's model in its warm state; `"pixels"`,

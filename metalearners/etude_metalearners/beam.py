@@ -3,8 +3,9 @@
 Greedy search adds what is best by itself; two options that only help together it never finds. A
 beam goes on with several, and so with some that are not better yet; and it can begin with several
 stages on at once, and take away from them. What is adopted must be better, beyond chance, than the
-latest that was adopted on the way to it. What is taken away again need not be missed: of two within
-one standard error the one with less stands (Breiman et al. 1984, section 3.4.3, of trees).
+latest that was adopted on the way to it. What is taken away again, or made weaker, need not be
+missed: of two within one standard error the one with less stands (Breiman et al. 1984, section
+3.4.3, of trees).
 """
 
 from __future__ import annotations
@@ -31,9 +32,8 @@ class Node:
         scores: Losses of the same samples for all nodes, `(samples,)`.
         base: Index of the adopted node that it is compared with; its own of the first.
         difference: From that node; `None` of the first.
-        adopted: Whether it is better than that beyond `pairs.BOUND` standard errors; with less on
+        adopted: Whether it is better than that beyond `pairs.BOUND` standard errors; with less
             than that, whether it is not worse by more than one.
-        less: Whether it has less on than its base, and takes its place if it is adopted.
     """
 
     config: Config
@@ -41,7 +41,11 @@ class Node:
     base: int
     difference: pairs.Difference | None
     adopted: bool
-    less: bool = False
+
+    @property
+    def amount(self) -> int:
+        """How much is on, and how strong: the sum of the options."""
+        return sum(self.config)
 
     @property
     def mean(self) -> float:
@@ -61,10 +65,10 @@ def search(
     """Climbs the ladder, then goes from stage to stage.
 
     Args:
-        options: How many options each stage has, off not counted.
+        options: How many options each stage has, weakest first, off not counted.
         score: Losses of a configuration.
         ladder: Configurations of rising strength to begin with. The one in the middle is tried
-            first, then upwards or else downwards for as long as the loss falls.
+            first, then upwards, or else downwards, for as long as the next is adopted.
         width: How many are gone on with after each stage. The best that is adopted is always among
             them; 1 is greedy.
         enough: Says from the number of trials done whether there may be no more.
@@ -96,23 +100,27 @@ def search(
 
 
 def chosen(nodes: Sequence[Node]) -> int:
-    """Index of the adopted node of the lowest loss, or of what takes its place with less on."""
-    best = min((k for k, n in enumerate(nodes) if n.adopted), key=lambda k: nodes[k].mean)
-    while True:
-        places = [k for k, n in enumerate(nodes) if n.base == best and n.less and n.adopted]
-        if not places:
-            return best
-        best = min(places, key=lambda k: nodes[k].mean)
+    """Index of the adopted node of the lowest loss, or of the least within one standard error."""
+    adopted = [k for k, node in enumerate(nodes) if node.adopted]
+    best = min(adopted, key=lambda k: nodes[k].mean)
+
+    def stands(k: int) -> bool:
+        difference = pairs.difference(nodes[k].scores, nodes[best].scores)
+        return difference.mean <= difference.error
+
+    within = [
+        k for k in adopted if k == best or (nodes[k].amount < nodes[best].amount and stands(k))
+    ]
+    return min(within, key=lambda k: (nodes[k].amount, nodes[k].mean))
 
 
 def _compared(config: Config, scores: Floats, nodes: Sequence[Node], base: int) -> Node:
     other = nodes[base]
     difference = pairs.difference(scores, other.scores)
-    less = sum(map(bool, config)) < sum(map(bool, other.config))
-    if less:
-        missed = difference.mean > difference.error
-        return Node(config, scores, base, difference, not missed, less=True)
-    return Node(config, scores, base, difference, difference.better)
+    adopted = difference.better
+    if sum(config) < other.amount:
+        adopted = difference.mean <= difference.error
+    return Node(config, scores, base, difference, adopted)
 
 
 def _climbed(
@@ -129,11 +137,11 @@ def _climbed(
     for way in (range(middle + 1, len(ladder)), range(middle - 1, -1, -1)):
         climbed = False
         for rung in way:
-            further = tried(0, ladder[rung])
+            further = tried(here, ladder[rung])
             if further is None:
                 return
             yield further
-            if nodes[further].mean >= nodes[here].mean:
+            if not nodes[further].adopted:
                 break
             here, climbed = further, True
         if climbed:

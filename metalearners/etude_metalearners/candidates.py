@@ -67,37 +67,32 @@ class Group:
 
 
 def grouped(ladders: Ladders, count: int) -> list[Group]:
-    """Cuts all rungs of all clusters into groups of like distances, nearest first.
+    """Cuts the rungs of every cluster into groups of like distances, nearest first.
 
     It is distances that are grouped, by their logarithms, whatever the magnitudes: where a ladder
-    comes back, its rungs do too. A rung that changes nothing belongs to no group. The borders are
-    the same for all clusters, so that groups of the same index take images equally far.
+    comes back, its rungs do too. A rung that changes nothing belongs to no group. Each cluster has
+    its own borders: pooled features move far with colours and hardly with geometry, and say little
+    of how the one compares to the other.
 
     Args:
         ladders: Distances.
-        count: How many groups.
+        count: Groups of a cluster, at most.
     """
-    clusters = {name: cluster for cluster, names in CLUSTERS.items() for name in names}
-    rungs = [
-        (clusters[name], name, magnitude, float(ladders.distances[row, column]))
-        for row, name in enumerate(ladders.names)
-        for column, magnitude in enumerate(ladders.magnitudes)
-        if name in clusters and magnitude > 0.0 and ladders.distances[row, column] > 0.0
-    ]
-    if not rungs:
-        return []
-    labels = frechet.groups(np.log([distance for *_, distance in rungs]), count)
-    distances = np.array([distance for *_, distance in rungs])
-    farthest = [float(distances[labels == index].max()) for index in range(int(labels.max()) + 1)]
     found = []
-    for cluster in CLUSTERS:
-        for index in range(len(farthest)):
-            inside = [
-                (name, magnitude)
-                for (own, name, magnitude, _), label in zip(rungs, labels, strict=True)
-                if label == index and own == cluster
-            ]
-            found.append(Group(cluster, index, tuple(inside), farthest[index]))
+    for cluster, names in CLUSTERS.items():
+        rungs = [
+            (name, magnitude, float(ladders.distances[row, column]))
+            for row, name in enumerate(ladders.names)
+            for column, magnitude in enumerate(ladders.magnitudes)
+            if name in names and magnitude > 0.0 and ladders.distances[row, column] > 0.0
+        ]
+        if not rungs:
+            continue
+        labels = frechet.groups(np.log([distance for *_, distance in rungs]), count)
+        for index in range(int(labels.max()) + 1):
+            inside = [rung for rung, label in zip(rungs, labels, strict=True) if label == index]
+            members = tuple((name, magnitude) for name, magnitude, _ in inside)
+            found.append(Group(cluster, index, members, max(d for *_, d in inside)))
     return found
 
 
@@ -168,8 +163,8 @@ def stages(
     return found
 
 
-TIED = ("mirror", "rotation", "colour", "geometry")
-"""Stages that the search begins with, all on and their strengths tied."""
+TIED = ("mirror", "geometry")
+"""Stages that the search begins with, both on: they help most sets and harm few, however strong."""
 
 
 def ladder(stages_: Sequence[Stage]) -> list[Config]:

@@ -79,6 +79,14 @@ def test_what_makes_no_difference_is_taken_away_again() -> None:
     assert found(nodes) == (0, 1)
 
 
+def test_of_two_strengths_that_cannot_be_told_apart_the_weaker_stands() -> None:
+    def loss(config: Config) -> float:
+        return (0.0, -0.5, -0.5003, -0.5006)[config[0]]
+
+    for ladder in ([], [(2,)], [(1,), (2,), (3,)]):
+        assert found(beam.search((3,), scores(loss, 0.02), ladder=ladder)) == (1,)
+
+
 def test_what_is_missed_is_not_taken_away() -> None:
     def loss(config: Config) -> float:
         return -0.5 * bool(config[1]) - 0.1 * bool(config[0])

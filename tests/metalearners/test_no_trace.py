@@ -134,7 +134,7 @@ def unlike(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
 
 
 # The race of optimizers traces a Trainer for each of them; the descent runs many trials.
-LONG = {"optimizer": pytest.mark.slow, "descent": pytest.mark.slow}
+LONG = dict.fromkeys(("optimizer", "augmentation", "descent"), pytest.mark.slow)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import random
 from typing import Any
+
+from PIL import Image
 
 from etude.findings import Cost, Finding
 from etude.recipe import Recipe
@@ -155,6 +159,47 @@ def descent(count: int = 8) -> Finding:
     return finding("descent", {"trials": trials}, {"momentum": 0.95, "weight_decay": 5e-4})
 
 
+def jpeg(wide: int, tall: int) -> str:
+    """A picture as findings hold them."""
+    stream = io.BytesIO()
+    Image.effect_noise((wide, tall), 60).convert("RGB").save(stream, "JPEG")
+    return base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def augmentation() -> Finding:
+    told = [
+        ("off", 2.14, 0, None, True), ("mirrored, colour 3", 1.75, 0, 0.04, True),
+        ("mirrored, colour 4", 1.89, 0, 0.05, True), ("colour 3", 1.79, 1, 0.02, False),
+        ("mirrored, colour 3, cutmix", 1.7, 1, 0.01, True),
+    ]  # fmt: skip
+    trials = [
+        {"config": [0], "told": name, "score": score, "base": base, "error": error,
+         "difference": -0.1, "adopted": adopted}
+        for name, score, base, error, adopted in told
+    ]  # fmt: skip
+    names, magnitudes = ["rotation", "hue"], [0.0, 10.0, 25.0, 50.0, 75.0, 100.0]
+    members = [[["rotation", 50.0], ["hue", 50.0]], [["hue", 100.0]]]
+    return finding(
+        "augmentation",
+        {
+            "trials": trials,
+            "chosen": 4,
+            "second_heat": [-0.2, 0.01],
+            "distances": {
+                "names": names, "magnitudes": magnitudes,
+                "values": [[0.0, 0.1, 0.2, 0.4, 1.2, 3.1], [0.0, 0.01, 0.1, 0.31, 0.7, 0.9]],
+            },
+            "groups": [
+                {"cluster": "colour", "index": index, "members": inside, "farthest": 1.0}
+                for index, inside in enumerate(members)
+            ],
+            "pictures": {"sheet": jpeg(24, 16), "samples": jpeg(64, 32)},
+        },
+        {"policy": {"slots": [{"choices": [{"transform": "hue", "low": 0.0, "high": 50.0}]}]}},
+        writes="augmentation",
+    )  # fmt: skip
+
+
 def length() -> Finding:
     return finding(
         "length",
@@ -169,7 +214,15 @@ def length() -> Finding:
 
 def findings() -> tuple[Finding, ...]:
     """One of each."""
-    return (compute(), batch_size(), learning_rate(), optimizer(), descent(), length())
+    return (
+        compute(),
+        batch_size(),
+        learning_rate(),
+        optimizer(),
+        augmentation(),
+        descent(),
+        length(),
+    )
 
 
 def history(rows: int = 24) -> dict[str, list[float]]:

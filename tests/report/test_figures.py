@@ -285,6 +285,44 @@ def test_kept_trials_are_filled_and_joined() -> None:
     assert title(axes.figure).startswith("3 of 8 changes kept: momentum 0.95")
 
 
+def test_the_search_is_a_tree_of_losses() -> None:
+    finding = evidence.augmentation()
+    tree, samples, sheet, table = figures.draw(finding).axes
+    trials = finding.evidence["trials"]
+    order = [0, 1, 3, 4, 2]  # each below the one that it was compared with
+    drawn = {
+        (name, *point_of(line))
+        for name in ("adopted", "not better")
+        for line in labelled(tree, name)
+    }
+    assert drawn == {
+        ("adopted" if trials[k]["adopted"] else "not better", trials[k]["score"], place)
+        for place, k in enumerate(order)
+    }
+    assert [t.get_text() for t in tree.texts] == [trials[k]["told"] for k in order]
+    indents = [t.get_position()[0] for t in tree.texts]
+    assert indents[0] < indents[1] == indents[4] < indents[2] == indents[3]
+    (shown,), (thumbnails,) = samples.images, sheet.images
+    assert shown.get_array().shape == (32, 64, 3)
+    assert thumbnails.get_array().shape == (16, 24, 3)
+    assert title(tree.figure) == "Of 4 policies mirrored, colour 3, cutmix is kept"
+    # Rows of numbers, and a shade for every rung of a group: two of one, one of the other.
+    words = [t.get_text() for t in table.texts]
+    assert words[1:8] == ["rotation", "0", "0.1", "0.2", "0.4", "1.2", "3.1"]
+    assert words[8:] == ["hue", "0", "0.01", "0.1", "0.31", "0.7", "0.9"]
+    shades = [patch.get_facecolor() for patch in table.patches]
+    assert shades[0] == shades[1] != shades[2]
+    places = [(patch.get_x() // 1, patch.get_y() // 1) for patch in table.patches]
+    assert places == [(3, 0), (3, 1), (5, 1)]
+    off = dataclasses.replace(with_evidence(finding, chosen=0), changes={})
+    assert title(figures.draw(off)).startswith("Images stay as they are: none of 4")
+
+
+def test_pictures_that_are_none_are_left_out() -> None:
+    finding = with_evidence(evidence.augmentation(), pictures={"sheet": "?", "samples": "bm9uZQ=="})
+    assert len(figures.draw(finding).axes) == 2
+
+
 def test_shares_fill_the_bar() -> None:
     finding = evidence.length()
     (axes,) = figures.draw(finding).axes
@@ -465,6 +503,7 @@ NEEDED: dict[str, set[tuple[Any, ...]]] = {
     "batch_size": {("batch_sizes",)},
     "learning_rate": {("tests",), ("tests", 0, "rates")},
     "optimizer": {("race",)},
+    "augmentation": {("trials",)},
     "descent": {("trials",)},
     "length": {("shares",)},
 }

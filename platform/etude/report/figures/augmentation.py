@@ -9,8 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from etude.report import text
 from etude.report.figures import _canvas as canvas
 from etude.report.figures import _numbers as num
@@ -37,7 +35,8 @@ def draw(finding: Finding) -> Figure | None:
     given = finding.evidence.get("pictures") or {}
     samples, sheet = (_picture(given.get(name)) for name in ("samples", "sheet"))
     ladders = finding.evidence.get("distances") or {}
-    names = [str(name) for name in ladders.get("names") or ()]
+    values, magnitudes = ladders.get("values"), ladders.get("magnitudes")
+    names = [str(name) for name in (ladders.get("names") or ()) if values and magnitudes]
     tree = _LINE * len(trials) + 0.7
     pictures = 0.0 if samples is None else 4 * _SAMPLE + 0.5
     table = _ROW * len(names) + 0.6 if names else 0.0
@@ -194,13 +193,16 @@ def _groups(finding: Finding) -> dict[tuple[str, float], int]:
     """The group of each transform and magnitude."""
     found = {}
     for group in num.mappings(finding.evidence.get("groups")):
-        for name, magnitude in group.get("members") or ():
-            found[(str(name), float(magnitude))] = int(group["index"])
+        index = num.number(group.get("index"))
+        for member in group.get("members") or ():
+            if math.isfinite(index) and len(member) == 2:
+                found[(str(member[0]), num.number(member[1]))] = int(index)
     return found
 
 
 def _picture(coded: Any) -> Any:
     """A JPEG in base64 as an array; `None` for what is none."""
+    import numpy as np
     from PIL import Image, UnidentifiedImageError
 
     if not isinstance(coded, str):
