@@ -26,6 +26,7 @@ class Machine:
             executions have several steps.
         forward: Seconds more for each sample in it.
         trace: Seconds to trace a step; an evaluation takes a quarter of them.
+        augment: Seconds more to trace one with augmentation, and to compile that.
         start: Seconds until a fit or an evaluation does its first batch.
         bfloat16: How many times as long a step takes in less precision.
         xla: The same with XLA, which compiles anew for every batch size.
@@ -38,6 +39,7 @@ class Machine:
     call: float = 0.002
     forward: float = 3e-5
     trace: float = 1.0
+    augment: float = 5.0
     start: float = 0.05
     bfloat16: float = 0.8
     xla: float = 1.1
@@ -64,6 +66,7 @@ class Machine:
         """Lets all that studios do move this clock."""
         machine = self
         fit, evaluate, scores = Studio._fit, Studio._evaluate, Studio._scores
+        losses = Studio._sample_losses
         train_step, test_step = Trainer.train_step, Trainer.test_step
         compiled: set[tuple[int, int]] = set()
 
@@ -89,10 +92,11 @@ class Machine:
             callbacks: Sequence[Any] = (),
             batch: int | None = None,
             order: int = 0,
+            part: int = 0,
         ) -> None:
             machine.now += machine.start
             tick = Tick(self, batch or self.recipe.compute.batch_size)
-            fit(self, steps, [tick, *callbacks], batch, order)
+            fit(self, steps, [tick, *callbacks], batch, order, part)
 
         def ticking_evaluate(self: Studio, batches: int) -> dict[str, float]:
             samples = min(self.validation.count(), batches * self.evaluation_batch)
@@ -104,8 +108,15 @@ class Machine:
             machine.evaluate(self, batches, batches * size)
             return scores(self, samples)
 
+        def ticking_losses(self: Studio, samples: int) -> Any:
+            found = losses(self, samples)
+            machine.evaluate(self, math.ceil(len(found) / self.evaluation_batch), len(found))
+            return found
+
         def ticking_train_step(self: Trainer, data: Any) -> Any:  # it runs while it is traced
             machine.now += machine.trace
+            if self.augmenter is not None:
+                machine.now += machine.augment
             return train_step(self, data)
 
         def ticking_test_step(self: Trainer, data: Any) -> Any:
@@ -115,6 +126,7 @@ class Machine:
         monkeypatch.setattr(Studio, "_fit", ticking_fit)
         monkeypatch.setattr(Studio, "_evaluate", ticking_evaluate)
         monkeypatch.setattr(Studio, "_scores", ticking_scores)
+        monkeypatch.setattr(Studio, "_sample_losses", ticking_losses)
         monkeypatch.setattr(Trainer, "train_step", ticking_train_step)
         monkeypatch.setattr(Trainer, "test_step", ticking_test_step)
         monkeypatch.setattr(backend, "convolution_ratio", lambda dtype: self.bfloat16)

@@ -90,7 +90,7 @@ class Augmentation(MetaLearner):
         "regularization.dropout",
         "optimization.weight_decay",
     )
-    share: ClassVar[float] = 0.9
+    share: ClassVar[float] = 0.75
 
     def __init__(self, used: features.Features = "model") -> None:
         self.used = used

@@ -451,6 +451,8 @@ class Studio:
             before = self.trainer
             self.build(recipe)
             assert self.trainer is before, "a branch needs no other trace"
+            multiple = self.recipe.compute.steps_per_execution
+            steps = math.ceil(steps / multiple) * multiple
             total = steps / (1.0 - BRANCHING)
             self._begin(total - steps, total)
             reader = Reader(self.trainer, None, self.on_step)
