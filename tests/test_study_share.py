@@ -15,7 +15,8 @@ from .machine import Machine
 
 CLASSES = 3
 # By how much a study may miss what it predicted, either way. A trial that diverges ends early; the
-# start of a fit and small batches of an evaluation take longer than steps and whole evaluations say.
+# start of a fit and small batches of an evaluation take longer than steps and whole evaluations
+# say.
 FACTOR = 2.5
 # A descent or a search that finds nothing ends earlier still, and needs no second heat.
 EARLY = {"descent": 4.0, "augmentation": 4.0}
