@@ -292,7 +292,8 @@ def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
     """What can be tried in so many seconds: the longest branches of which there can be enough."""
     costs, problem = planned.costs, studio.problem
     whole = studio.recipe.compute.batch_size
-    batch = min(BATCH, whole)
+    # XLA compiles whole steps anew for another batch, which takes longer than large ones.
+    batch = whole if studio.recipe.compute.xla else min(BATCH, whole)
     step = costs.step * batch / whole
     rungs = len(INDEX) * (len(distances.FEWER) - 1)
     per_image = FORWARD * step * rungs / batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -44,16 +45,19 @@ def of(features: Features, model: Any, value_range: tuple[float, float]) -> Extr
 def of_model(model: Any) -> Extract:
     """What goes into the model's last layer with weights, pooled over places.
 
-    A model whose layers are not known to Keras as a graph gives its outputs.
+    A model whose layers are not known to Keras as a graph, or whose last layer is called in another
+    graph first, gives its outputs.
     """
     import keras
 
     if not has_graph(model):
         return lambda images: flat(model(images, training=False))
-    heads = [layer for layer in model.layers if layer.trainable_weights]
-    if not heads or isinstance(heads[-1], keras.Model):
-        return lambda images: flat(model(images, training=False))
-    body = keras.Model(model.inputs, heads[-1].input)
+    heads = [layer for layer in model.layers if layer.weights]
+    body = model
+    if heads and not isinstance(heads[-1], keras.Model):
+        # A layer that belongs to another graph too may tell that one's input.
+        with contextlib.suppress(ValueError, AttributeError):
+            body = keras.Model(model.inputs, heads[-1].input)
     return lambda images: flat(body(images, training=False))
 
 

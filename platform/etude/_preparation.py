@@ -173,7 +173,8 @@ class Preparation:
         self.recipe = dataclasses.replace(changed, compute=compute)
         self.studio.build(self.recipe)
         same_optimizer = changed.optimization.optimizer == before.optimization.optimizer
-        if changed.compute == before.compute and same_optimizer:
+        same_images = changed.augmentation == before.augmentation
+        if changed.compute == before.compute and same_optimizer and same_images:
             return
         start = self.budget.spent()
         trace = dataclasses.replace(changed.compute, batch_size=before.compute.batch_size)

@@ -79,6 +79,9 @@ class Finding:
         """What `to_dict` gave."""
         fields = dict(data)
         fields["reads"] = tuple(fields["reads"])
+        if "policy" in fields["changes"]:
+            policy = Policy.of(fields["changes"]["policy"])
+            fields["changes"] = {**fields["changes"], "policy": policy}
         fields["predicted"] = Cost(**fields["predicted"])
         fields["true"] = Cost(**fields["true"])
         return cls(**fields)

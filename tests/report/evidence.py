@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from etude.augment.policy import Choice, Policy, Slot
 from etude.findings import Cost, Finding
 from etude.recipe import Recipe
 from etude.report import Report
@@ -195,7 +196,7 @@ def augmentation() -> Finding:
             ],
             "pictures": {"sheet": jpeg(24, 16), "samples": jpeg(64, 32)},
         },
-        {"policy": {"slots": [{"choices": [{"transform": "hue", "low": 0.0, "high": 50.0}]}]}},
+        {"policy": Policy((Slot((Choice("hue", 0.0, 50.0),), name="colour"),))},
         writes="augmentation",
     )  # fmt: skip
 

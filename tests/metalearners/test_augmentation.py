@@ -1,0 +1,209 @@
+"""The search for an augmentation: what it adopts of made-up losses, and labels it could destroy."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from etude.augment.policy import Policy
+from etude.budget import Budget, CostModel
+from etude.findings import Finding
+from etude.problem import Problem
+from etude.recipe import Recipe
+from etude.training.studio import Studio
+from etude_metalearners import Augmentation, augmentation
+from etude_metalearners._base import Planned
+from etude_metalearners.distances import Ladders
+
+from ..training import helpers
+
+GIVEN = Recipe().give(compute={"batch_size": 16}, optimization={"learning_rate": 0.01})
+COSTS = CostModel(step=0.1, evaluation=0.3, compile=2.0)
+LONG = Planned(100_000, 1_000.0, COSTS, timed=True)
+Loss = Callable[[Recipe], float]
+
+
+def open_studio(stated: Recipe = GIVEN, count: int = 800) -> Studio:
+    model = helpers.functional()
+    x, y = helpers.images(count)
+    return Studio(Problem.inspect(model, (x, y), seed=0), stated, budget=Budget(None))
+
+
+def searched(
+    monkeypatch: pytest.MonkeyPatch, first: Loss, second: Loss | None = None, stated: Recipe = GIVEN
+) -> Finding:
+    """What is found where each recipe's loss is what it is said to be, with noise of 0.01."""
+    studio = open_studio(stated)
+
+    class Thread:
+        def join(self) -> None:
+            pass
+
+    def branch(recipe: Recipe, steps: int, *, order: int, **options: Any) -> Any:
+        rng = np.random.default_rng([order, len(repr(recipe))])
+        return (second or first if order else first)(recipe) + 0.01 * rng.normal(size=100)
+
+    names = ("rotation", "brightness_up", "shear_x", "cutout")
+    distances = np.array([(0.0, 0.1, 1.0, 10.0)] * 4)
+    ladders = Ladders(names, (0.0, 20.0, 60.0, 100.0), distances, np.zeros((4, 4, 8, 8, 1)))
+    # Nothing is trained, transformed or drawn.
+    monkeypatch.setattr(studio, "branch", branch)
+    monkeypatch.setattr(studio, "warmed", lambda *a, **k: contextlib.nullcontext())
+    monkeypatch.setattr(augmentation.distances.Transformer, "prepare", lambda self: Thread())
+    monkeypatch.setattr(augmentation.pictures, "made", lambda *a: {})
+    monkeypatch.setattr(augmentation.distances, "measure", lambda *a, **k: ladders)
+    return Augmentation().learn(studio, stated, LONG)
+
+
+def slots(recipe: Recipe) -> dict[str, Any]:
+    return {slot.name: slot for slot in recipe.augmentation.policy.slots}
+
+
+def test_what_helps_is_adopted_in_all_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loss(recipe: Recipe) -> float:
+        found = slots(recipe)
+        value = 1.0 - 0.2 * ("rotation" in found) - 0.1 * bool(recipe.augmentation.policy.mixes)
+        value += 0.3 * ("mirror" in found) - 0.1 * recipe.regularization.label_smoothing
+        if "geometry" in found:  # the middle of three groups is best
+            value -= {20.0: 0.1, 60.0: 0.3, 100.0: 0.2}[found["geometry"].choices[0].high]
+        return value
+
+    finding = searched(monkeypatch, loss)
+    changed = finding.apply(GIVEN)
+    assert set(slots(changed)) == {"rotation", "geometry"}
+    assert slots(changed)["geometry"].choices[0].high == 60.0
+    assert changed.augmentation.policy.mixing.cutmix == 0.5
+    assert changed.regularization.label_smoothing == 0.1
+    assert changed.regularization.dropout == 1.0
+    assert "is best" in finding.why
+    chosen = finding.evidence["trials"][finding.evidence["chosen"]]
+    assert chosen["adopted"]
+    assert "cutmix" in chosen["told"]
+    # As it is stored, and read again.
+    again = Finding.from_dict(finding.to_dict())
+    assert again.apply(GIVEN) == changed
+
+
+def test_ties_stay_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = searched(monkeypatch, lambda recipe: 1.0)
+    assert finding.changes == {}
+    assert finding.evidence["chosen"] == 0
+    assert "None of" in finding.why
+
+
+def test_what_is_not_better_again_is_not_adopted(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = searched(
+        monkeypatch,
+        lambda recipe: 1.0 - 0.3 * bool(recipe.augmentation.policy.slots),
+        lambda recipe: 1.0,
+    )
+    assert finding.changes == {}
+    assert "not better again" in finding.why
+
+
+def test_what_is_given_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    stated = GIVEN.give(regularization={"label_smoothing": 0.0})
+
+    def loss(recipe: Recipe) -> float:
+        return 1.0 - 0.5 * recipe.regularization.label_smoothing - 0.1 * ("mirror" in slots(recipe))
+
+    finding = searched(monkeypatch, loss, stated=stated)
+    assert set(finding.changes) == {"policy"}
+    assert not any("0.1" in trial["told"] for trial in finding.evidence["trials"])
+
+
+@pytest.mark.parametrize(
+    ("stated", "count", "why"),
+    [
+        (GIVEN.give(augmentation={"policy": "none"}), 800, "fixed by you"),
+        (Recipe().give(compute={"batch_size": 16}), 800, "no learning rate"),
+        (GIVEN, 160, "too few validation samples"),
+    ],
+)
+def test_obstacles(stated: Recipe, count: int, why: str) -> None:
+    obstacle = Augmentation().obstacle(open_studio(stated, count), stated, LONG)
+    assert obstacle is not None
+    assert why in obstacle
+
+
+def test_a_search_that_would_take_too_long_is_not_begun() -> None:
+    studio, learner = open_studio(), Augmentation()
+    assert learner.obstacle(studio, GIVEN, LONG) is None
+    short = dataclasses.replace(LONG, allowance=1.0)
+    assert "left for it" in (learner.obstacle(studio, GIVEN, short) or "")
+    slow = Planned(100, 1_000.0, COSTS, timed=True)  # 10 s of training
+    assert "to compile" in (learner.obstacle(studio, GIVEN, slow) or "")
+
+
+@pytest.mark.parametrize("allowance", [50.0, 100.0, 300.0, 1000.0])
+def test_more_time_is_used_and_not_exceeded(allowance: float) -> None:
+    """The least plan takes 43 s."""
+    studio = open_studio()
+    plan = augmentation._plan(allowance, studio, LONG)
+    assert plan.seconds <= allowance
+    if allowance < 1000.0:
+        assert plan.seconds > 0.7 * allowance
+    least = augmentation.LENGTHS[plan.steps]
+    assert plan.trials >= least
+    assert augmentation.LEAST_PART <= plan.part <= studio.train.size
+
+
+def test_a_part_is_seen_as_often_as_the_run_sees_all() -> None:
+    studio = open_studio(count=20_000)
+    for steps, passes in ((5_000, 80_000 / 17_000), (100_000, augmentation.PASSES)):
+        planned = dataclasses.replace(LONG, steps=steps)
+        plan = augmentation._plan(300.0, studio, planned)
+        seen = (plan.warm + plan.steps) * plan.batch
+        assert seen / plan.part == pytest.approx(passes, rel=0.05)
+
+
+def real(x: np.ndarray, y: np.ndarray) -> tuple[Finding, list[str]]:
+    """A real search on a small network that overfits, and all transforms of what it chose."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            layers.Input(x.shape[1:]),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(16, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(int(y.max()) + 1),
+        ]
+    )
+    recipe = Recipe().give(
+        compute={"batch_size": 64},
+        optimization={"optimizer": "adamw", "learning_rate": 0.003, "weight_decay": 0.0},
+    )
+    problem = Problem.inspect(model, (x, y), seed=0, validation_split=0.5)
+    studio = Studio(problem, recipe, budget=Budget(None), seed=0)
+    planned = Planned(2_000, 1_200.0, CostModel(step=1.0, evaluation=3.0))
+    finding = Augmentation().learn(studio, recipe, planned)
+    policy = finding.apply(recipe).augmentation.policy
+    return finding, [choice.transform for slot in policy.slots for choice in slot.choices]
+
+
+@pytest.mark.slow
+def test_a_mirror_that_destroys_labels_is_left_off() -> None:
+    """The class is the side on which it is brighter."""
+    rng = np.random.default_rng(0)
+    y = np.arange(600) % 2
+    x = rng.integers(0, 120, (600, 10, 10, 1))
+    for image, label in zip(x, y, strict=True):
+        image[:, 5 * label : 5 * label + 5] += 25
+    finding, transforms = real(x.astype(np.uint8), y)
+    mirrored = [t for t in finding.evidence["trials"] if t["told"].startswith("mirrored")]
+    assert mirrored
+    assert "mirror_horizontal" not in transforms
+    assert "quarter_turns" not in transforms
+
+
+def test_nothing_is_left_of_policies_that_were_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = searched(monkeypatch, lambda recipe: 1.0)
+    assert finding.apply(GIVEN).augmentation.policy == Policy()
