@@ -151,10 +151,7 @@ def measure(
         features.append(found)
         shown.append(changed[sample == 0])
     values = np.concatenate(features).reshape(len(whole), samples, -1)
-    if full:
-        measured = np.array([frechet.full(values[0], other) for other in values[1:]])
-    else:
-        measured = frechet.diagonal(values[0], values[1:])
+    measured = (frechet.full if full else frechet.diagonal)(values[0], values[1:])
     seen = np.concatenate(shown)
     distances = np.zeros((len(names), len(magnitudes)))
     pictures = np.broadcast_to(seen[0], (*distances.shape, *seen.shape[1:])).copy()

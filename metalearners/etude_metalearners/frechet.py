@@ -32,27 +32,33 @@ def diagonal(first: npt.ArrayLike, second: npt.ArrayLike) -> Floats:
     return np.asarray((mean**2).sum(axis=-1) + (spread**2).sum(axis=-1))
 
 
-def full(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
+def full(first: npt.ArrayLike, second: npt.ArrayLike) -> Floats:
     """d² with full covariances.
 
     With fewer samples than features tr (Σ₁ Σ₂)^½ is the sum of the singular values of X₁ X₂ᵀ, of
     centred features over √(n - 1); otherwise of the roots of the eigenvalues of Σ₁^½ Σ₂ Σ₁^½.
 
     Args:
-        first: Features `(samples, features)`.
-        second: As `first`, with as many features.
+        first: Features `(samples, features)`; their root is taken once for all of the second.
+        second: Features `(…, samples, features)`, as many.
+
+    Returns:
+        Squared distances, of the leading axes' shape.
     """
     one, other = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    mean = one.mean(axis=0) - other.mean(axis=0)
+    mean = one.mean(axis=-2) - other.mean(axis=-2)
     one, other = _scaled(one), _scaled(other)
-    if min(len(one), len(other)) < one.shape[1]:
-        cross = float(np.linalg.svd(one @ other.T, compute_uv=False).sum())
+    if min(one.shape[-2], other.shape[-2]) < one.shape[-1]:
+        products = one @ other.swapaxes(-1, -2)
+        cross = np.linalg.svd(products, compute_uv=False).sum(axis=-1)
     else:
         values, vectors = np.linalg.eigh(one.T @ one)
         root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-        inner = np.linalg.eigvalsh(root @ (other.T @ other) @ root)
-        cross = float(np.sqrt(np.maximum(inner, 0.0)).sum())
-    return float(mean @ mean + (one**2).sum() + (other**2).sum() - 2.0 * cross)
+        moved = other @ root
+        inner = np.linalg.eigvalsh(moved.swapaxes(-1, -2) @ moved)
+        cross = np.sqrt(np.maximum(inner, 0.0)).sum(axis=-1)
+    spread = (one**2).sum() + (other**2).sum(axis=(-2, -1))
+    return np.asarray((mean**2).sum(axis=-1) + spread - 2.0 * cross)
 
 
 def groups(distances: npt.ArrayLike, count: int) -> npt.NDArray[np.int64]:
@@ -74,8 +80,8 @@ def groups(distances: npt.ArrayLike, count: int) -> npt.NDArray[np.int64]:
 
 
 def _scaled(features: Floats) -> Floats:
-    centred = features - features.mean(axis=0)
-    return np.asarray(centred / np.sqrt(len(features) - 1))
+    centred = features - features.mean(axis=-2, keepdims=True)
+    return np.asarray(centred / np.sqrt(features.shape[-2] - 1))
 
 
 def _cuts(values: Floats, count: int) -> npt.NDArray[np.int64]:

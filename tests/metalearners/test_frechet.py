@@ -44,7 +44,7 @@ def test_fewer_samples_than_features_come_to_the_same() -> None:
 def test_normal_distributions_in_one_dimension_have_a_closed_form() -> None:
     one = np.array([[-1.0], [1.0]]) * np.sqrt(0.5)  # mean 0, variance 1
     other = 3.0 + 2.0 * one
-    assert frechet.full(one, other) == pytest.approx(9.0 + (2.0 - 1.0) ** 2)
+    assert float(frechet.full(one, other)) == pytest.approx(9.0 + (2.0 - 1.0) ** 2)
     assert frechet.diagonal(one, other) == pytest.approx(9.0 + (2.0 - 1.0) ** 2)
 
 
@@ -65,9 +65,12 @@ def test_the_diagonal_form_is_the_full_one_of_independent_features() -> None:
 def test_many_pairs_are_taken_at_once() -> None:
     rng = np.random.default_rng(1)
     one, others = rng.normal(size=(50, 7)), rng.normal(size=(3, 4, 50, 7))
-    found = frechet.diagonal(one, others)
-    assert found.shape == (3, 4)
-    assert found[2, 1] == pytest.approx(float(frechet.diagonal(one, others[2, 1])))
+    for form in (frechet.diagonal, frechet.full):
+        found = form(one, others)
+        assert found.shape == (3, 4)
+        assert found[2, 1] == pytest.approx(float(form(one, others[2, 1])))
+    few = frechet.full(one[:5], others[:, :, :5])
+    assert few[2, 1] == pytest.approx(float(frechet.full(one[:5], others[2, 1, :5])))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
