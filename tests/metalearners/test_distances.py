@@ -86,6 +86,7 @@ def test_batches_of_any_size_come_to_the_same() -> None:
     assert first.shown.shape == (3, len(distances.FEWER), 12, 12, 3)
 
 
+@pytest.mark.slow
 def test_stronger_is_further() -> None:
     names = ["brightness_down", "gaussian_blur", "contrast_down", "cutout"]
     found = distances.measure(
@@ -96,6 +97,7 @@ def test_stronger_is_further() -> None:
     assert (full[:, -1] > full[:, 1]).all()
 
 
+@pytest.mark.slow
 def test_grey_images_are_measured_by_what_they_can_do() -> None:
     found = distances.measure(transformer(channels=1), pictures(channels=1), names=["gamma"])
     assert found.distances[0, -1] > 0.0

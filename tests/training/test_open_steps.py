@@ -72,6 +72,7 @@ def test_all_candidates_share_one_trace(monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_array_equal(losses(made, searched()), first)
 
 
+@pytest.mark.slow
 def test_the_amount_of_smoothing_is_that_of_a_step_of_its_own() -> None:
     made = studio()
     own = GIVEN.give(regularization={"label_smoothing": 0.3})
