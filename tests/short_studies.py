@@ -13,6 +13,7 @@ def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_preparation, "STUDY_SHARE", 1.0)
     for kind in META_LEARNERS.values():
         monkeypatch.setattr(kind, "gain", 1.0)
+    monkeypatch.setattr(optimizer.Optimizer, "share", 0.6)
     monkeypatch.setattr(batch_size, "ROUNDS", 3)
     monkeypatch.setattr(batch_size, "WARM", 4)
     # The range test of the race reads nothing from less than 20 steps.
