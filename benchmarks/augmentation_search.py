@@ -12,6 +12,7 @@ share data, split and initial weights.
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -24,7 +25,7 @@ import _common
 import numpy as np
 
 ARMS = ("none", "standard_cifar", "randaugment", "trivialaugment", "searched")
-LABELS = {"cifar10": 4000, "fashion": 2000}
+LABELS = {"cifar10": 4000, "fashion": 2000, "mnist": 2000}
 SECONDS, QUICK_SECONDS = 90.0, 20.0
 RATE, DECAY, BATCH = 5e-3, 0.05, 128
 
@@ -45,13 +46,28 @@ def network(shape: tuple[int, int, int], classes: int, width: int, seed: int) ->
     return keras.Model(inputs, layers.Dense(classes)(x))
 
 
+def mnist(part: str) -> tuple[Any, Any]:
+    """Digits, which a mirror turns into none."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist"
+    with gzip.open(folder / f"{part}-images-idx3-ubyte.gz") as file:
+        x = np.frombuffer(file.read(), np.uint8, offset=16)
+    with gzip.open(folder / f"{part}-labels-idx1-ubyte.gz") as file:
+        y = np.frombuffer(file.read(), np.uint8, offset=8)
+    return x.reshape(-1, 28, 28, 1), y.astype("int64")
+
+
 def data(name: str, seed: int) -> tuple[Any, Any]:
     """A few labelled images drawn by seed, and others to test on."""
     from learning_rate import cifar
 
     from etude.data import fashion_mnist
 
-    train, test = cifar(40_000, 10_000) if name == "cifar10" else fashion_mnist.load()
+    if name == "cifar10":
+        train, test = cifar(40_000, 10_000)
+    elif name == "mnist":
+        train, test = mnist("train"), mnist("t10k")
+    else:
+        train, test = fashion_mnist.load()
     chosen = np.random.default_rng(seed).permutation(len(train[0]))[: LABELS[name]]
     return (train[0][chosen], train[1][chosen]), test
 

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 # Steps of a branch, and how many branches there must be time for, those of the second heat among
 # them: longer ones tell candidates apart by less, shorter ones let more be tried.
-LENGTHS = {240: 32, 160: 28, 120: 24, 80: 20, 60: 16, 40: 5}
+LENGTHS = {240: 32, 160: 28, 120: 24, 80: 20, 60: 16, 40: 6, 30: 4}
 # Steps before the branches as a share of theirs, and samples of a batch in both.
 WARM, BATCH = 0.5, 64
 # Passes over the part that trials see, where the run makes as many; more teach nothing more.
 PASSES = 15.0
 # Samples of that part, at least: fewer say nothing of the others.
 LEAST_PART = 128
-# From this length on branches of the second heat are twice as long.
-LONG = 40
+# From so many branches on those of the second heat are twice as long.
+MANY = 12
 # Validation samples that branches are scored on, at most, and at least.
 SAMPLES, LEAST_SAMPLES = 2048, 100
 # Images whose distances are measured, at least and at most, and the share of the study for that.
@@ -42,9 +42,10 @@ GROUPS, WIDTH = 5, 2
 # Forward passes as a share of a step; seconds that transforming takes for a pixel; how many times
 # as long a step takes with augmentation; and seconds that a branch takes beside its steps.
 FORWARD, PER_PIXEL, SLOWER, AROUND = 0.4, 1.5e-7, 1.2, 0.35
-# Seconds that tracing and compiling the augmenting step takes beyond the step's own, and the share
-# of the run that it may take. A run that adopts a policy needs them in any case.
-COMPILING, COMPILING_SHARE = 6.0, 0.12
+# Seconds that tracing and compiling the augmenting step takes beyond the step's own (a run that
+# adopts a policy needs them in any case), and the share of the run that it may take; less where the
+# run makes fewer than `PASSES` over the data, and augmentation is worth less.
+COMPILING, COMPILING_SHARE = 6.0, 0.2
 
 
 class Augmentation(MetaLearner):
@@ -52,8 +53,8 @@ class Augmentation(MetaLearner):
 
     How far each transform takes images at each magnitude is told by the Fréchet distance between
     features, and transforms of like distances are one group: the search is over few groups, not
-    over many transforms and magnitudes. It is a beam search that begins with mirror and
-    geometry on at once.
+    over many transforms and magnitudes. It is a beam search that begins with what an expert
+    would, mirrored and moved images.
 
     Candidates are compared in a miniature of the run: as many passes as the run will make, over a
     part of the training set that is as small as a trial is short. There the network comes to
@@ -63,7 +64,8 @@ class Augmentation(MetaLearner):
     validation sample.
 
     A candidate is adopted where its loss is lower beyond 2.8 standard errors of the paired
-    difference; one with a group less or a weaker one, where it is not higher by more than one. The
+    difference; one with a group less or a weaker one, where it is not higher by more than one;
+    mirror and moving, once they are on, stay unless it is better without them beyond 2.8. The
     best must be better than no augmentation again, beyond 2.8, from a branch with another order of
     samples.
 
@@ -114,10 +116,11 @@ class Augmentation(MetaLearner):
         if studio.problem.validation.count() < LEAST_SAMPLES:
             return "too few validation samples tell policies apart"
         plan = _plan(self.allowance(planned), studio, planned)
-        if plan.compiling > COMPILING_SHARE * planned.seconds:
+        share = COMPILING_SHARE * min(1.0, plan.passes / PASSES)
+        if plan.compiling > share * planned.seconds:
             return (
                 f"the step with augmentation takes {plan.compiling:.1f} s to compile, over "
-                f"{COMPILING_SHARE:.0%} of the run"
+                f"{share:.0%} of the run, which sees every sample {plan.passes:.1f} times"
             )
         return super().obstacle(studio, recipe, planned)
 
@@ -128,12 +131,13 @@ class Augmentation(MetaLearner):
     def learn(self, studio: Studio, recipe: Recipe, planned: Planned) -> Finding:
         """Measures distances, groups them, searches, and tries the best again."""
         plan = _plan(self.allowance(planned), studio, planned)
-        branches = _Branches(studio, recipe, plan, self.allowance(planned), planned.timed)
+        branches = _Branches(studio, recipe, plan, planned.timed)
         transformer = self._transformer(studio, plan)
         compiling = transformer.prepare()
         off = _changed(recipe, {"augmentation.policy": Policy()})
         with studio.warmed(off, plan.warm, batch=plan.batch, part=plan.part):
             compiling.join()
+            branches.begin()
             images = _images(studio, plan.images)
             able = [name for name in INDEX if possible(name, images.shape[-1])]
             ladders = distances.measure(transformer, images, names=able)
@@ -199,6 +203,7 @@ class Plan:
         trials: Branches, those of the second heat among them.
         warm: Steps before the branches.
         batch: Samples in a batch.
+        passes: Over the training set, that the run makes.
         part: Samples of the training set that trials see.
         images: Whose distances are measured.
         compiling: Seconds until there is a compiled step.
@@ -210,6 +215,7 @@ class Plan:
     trials: int
     warm: int
     batch: int
+    passes: float
     part: int
     images: int
     compiling: float
@@ -220,20 +226,21 @@ class Plan:
 class _Branches:
     """Runs branches, and knows how many more there is time for."""
 
-    def __init__(
-        self, studio: Studio, recipe: Recipe, plan: Plan, allowance: float, timed: bool
-    ) -> None:
+    def __init__(self, studio: Studio, recipe: Recipe, plan: Plan, timed: bool) -> None:
         self.studio, self.recipe, self.plan, self.timed = studio, recipe, plan, timed
-        self.end = allowance + plan.compiling
         self.clock = studio.budget.clock
-        self.start = self.second = self.clock()
+        self.start = self.ready = self.second = self.clock()
         self.done, self.steps = 0, plan.warm
+
+    def begin(self) -> None:
+        """Says that all is compiled, however long it took, and the search's own time begins."""
+        self.ready = self.clock()
 
     def search(
         self, stages: Sequence[candidates.Stage]
     ) -> tuple[list[beam.Node], int, pairs.Difference | None]:
         """All that was tried, the index of the best, and how it fared in a second heat."""
-        times = 2 if self.plan.steps >= LONG else 1
+        times = 2 if self.plan.trials >= MANY else 1
 
         def score(config: beam.Config) -> beam.Floats:
             return self.score(config, stages)
@@ -241,7 +248,8 @@ class _Branches:
         nodes = beam.search(
             [len(stage.options) for stage in stages],
             score,
-            ladder=candidates.ladder(stages),
+            first=candidates.first(stages),
+            usual=[k for k, stage in enumerate(stages) if stage.name in candidates.FIRST],
             width=WIDTH,
             enough=lambda _: self.late(1 + 2 * times),
         )
@@ -281,7 +289,7 @@ class _Branches:
         each = self.plan.each
         if self.done > 1:
             each = (now - self.second) / (self.done - 1)
-        return now + further * each > self.start + self.end
+        return now + further * each > self.ready + self.plan.seconds
 
     def cost(self) -> Cost:
         """What it took so far."""
@@ -301,7 +309,7 @@ def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
         per_image += PER_PIXEL * rungs * math.prod(problem.model.input_shape[1:3])
     size = 2**31 if studio.train.size is None else studio.train.size
     images = min(size, int(np.clip(DISTANCES * allowance / per_image, FEWEST, MOST)))
-    passes = min(PASSES, planned.steps * whole / size)
+    passes = planned.steps * whole / size
     scoring = scoring_seconds(studio, planned, SAMPLES)
     for steps, least in LENGTHS.items():
         warm = math.ceil(WARM * steps)
@@ -314,9 +322,11 @@ def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
             break
     trials = max(trials, least)
     seen = (warm + steps) * batch
-    part = int(np.clip(seen / max(passes, 1e-9), min(LEAST_PART, size), size))
+    seldom = max(min(PASSES, passes), 1e-9)
+    part = int(np.clip(seen / seldom, min(LEAST_PART, size), size))
     compiling = costs.compile + COMPILING if planned.timed else 0.0
-    return Plan(steps, trials, warm, batch, part, images, compiling, each, fixed + trials * each)
+    seconds = fixed + trials * each
+    return Plan(steps, trials, warm, batch, passes, part, images, compiling, each, seconds)
 
 
 def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:

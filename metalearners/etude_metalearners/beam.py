@@ -5,13 +5,14 @@ beam goes on with several, and so with some that are not better yet; and it can 
 stages on at once, and take away from them. What is adopted must be better, beyond chance, than the
 latest that was adopted on the way to it. What is taken away again, or made weaker, need not be
 missed: of two within one standard error the one with less stands (Breiman et al. 1984, section
-3.4.3, of trees).
+3.4.3, of trees). That error is of the samples that are scored; it does not know that another
+training would have scored otherwise, so what is known to help most problems is not given up for it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ class Node:
         base: Index of the adopted node that it is compared with; its own of the first.
         difference: From that node; `None` of the first.
         adopted: Whether it is better than that beyond `pairs.BOUND` standard errors; with less
-            than that, whether it is not worse by more than one.
+            than that, but for the usual stages, whether it is not worse by more than one.
     """
 
     config: Config
@@ -58,17 +59,19 @@ def search(
     options: Sequence[int],
     score: Callable[[Config], Floats],
     *,
-    ladder: Sequence[Config] = (),
+    first: Config | None = None,
+    usual: Collection[int] = (),
     width: int = 2,
     enough: Callable[[int], bool] = lambda done: False,
 ) -> list[Node]:
-    """Climbs the ladder, then goes from stage to stage.
+    """Tries nothing and a first configuration, then goes from stage to stage.
 
     Args:
         options: How many options each stage has, weakest first, off not counted.
         score: Losses of a configuration.
-        ladder: Configurations of rising strength to begin with. The one in the middle is tried
-            first, then upwards, or else downwards, for as long as the next is adopted.
+        first: What may be on from the beginning.
+        usual: Stages that are taken to help until something else is shown: without them, or
+            with less of them, a configuration must be better beyond chance like any other.
         width: How many are gone on with after each stage. The best that is adopted is always among
             them; 1 is greedy.
         enough: Says from the number of trials done whether there may be no more.
@@ -84,14 +87,15 @@ def search(
         if known is not None or enough(len(nodes)):
             return known
         base = parent if nodes[parent].adopted else nodes[parent].base
-        nodes.append(_compared(config, score(config), nodes, base))
+        nodes.append(_compared(config, score(config), nodes, base, usual))
         return len(nodes) - 1
 
-    kept = [0, *_climbed(nodes, ladder, tried)]
+    begun = None if first is None else tried(0, first)
+    kept = [0] if begun is None else [0, begun]
     for stage, count in enumerate(options):
-        first = chosen(nodes)
-        others = sorted({*kept} - {first}, key=lambda k: nodes[k].mean)
-        kept = [first, *others[: width - 1]]
+        best = chosen(nodes)
+        others = sorted({*kept} - {best}, key=lambda k: nodes[k].mean)
+        kept = [best, *others[: width - 1]]
         for parent in tuple(kept):
             for config in _neighbours(nodes[parent].config, stage, count):
                 found = tried(parent, config)
@@ -114,38 +118,15 @@ def chosen(nodes: Sequence[Node]) -> int:
     return min(within, key=lambda k: (nodes[k].amount, nodes[k].mean))
 
 
-def _compared(config: Config, scores: Floats, nodes: Sequence[Node], base: int) -> Node:
+def _compared(
+    config: Config, scores: Floats, nodes: Sequence[Node], base: int, usual: Collection[int]
+) -> Node:
     other = nodes[base]
     difference = pairs.difference(scores, other.scores)
     adopted = difference.better
-    if sum(config) < other.amount:
+    if sum(config) < other.amount and not any(config[k] < other.config[k] for k in usual):
         adopted = difference.mean <= difference.error
     return Node(config, scores, base, difference, adopted)
-
-
-def _climbed(
-    nodes: Sequence[Node],
-    ladder: Sequence[Config],
-    tried: Callable[[int, Config], int | None],
-) -> Iterator[int]:
-    """Nodes of the ladder, from its middle on: up while it pays, or else down."""
-    middle = (len(ladder) - 1) // 2
-    here = tried(0, ladder[middle]) if ladder else None
-    if here is None:
-        return
-    yield here
-    for way in (range(middle + 1, len(ladder)), range(middle - 1, -1, -1)):
-        climbed = False
-        for rung in way:
-            further = tried(here, ladder[rung])
-            if further is None:
-                return
-            yield further
-            if not nodes[further].adopted:
-                break
-            here, climbed = further, True
-        if climbed:
-            return
 
 
 def _neighbours(config: Config, stage: int, count: int) -> Iterator[Config]:

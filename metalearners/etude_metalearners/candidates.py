@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 
 from etude.augment.names import FAMILIES
-from etude.augment.policy import Choice, Mixing, Policy, Slot
+from etude.augment.policy import (
+    Choice,
+    Mixing,
+    Policy,
+    Slot,
+    randaugment,
+    standard_cifar,
+    trivialaugment,
+)
 from etude_metalearners import frechet
 from etude_metalearners.beam import Config
 from etude_metalearners.distances import Ladders
@@ -18,15 +26,16 @@ Changes = Mapping[str, Any]
 """Values of a recipe by their paths."""
 
 CLUSTERS: Mapping[str, tuple[str, ...]] = {
-    "rotation": ("rotation",),
-    "colour": (*FAMILIES["colour"], *FAMILIES["tone"], *FAMILIES["filters"]),
     "geometry": (
         "shear_x", "shear_y", "translation_x", "translation_y", "zoom_in", "zoom_out",
         "random_resized_crop", "perspective", "elastic",
     ),
+    "rotation": ("rotation",),
+    "colour": (*FAMILIES["colour"], *FAMILIES["tone"], *FAMILIES["filters"]),
     "erasing": FAMILIES["erasing"],
 }  # fmt: skip
-"""Transforms that are searched together, by the groups of their distances."""
+"""Transforms that are searched together, by the groups of their distances; in this order, as time
+ends most searches before their end."""
 
 SMOOTHING, DECAY, DROPOUT = 0.1, 4.0, 2.0
 """Label smoothing that is tried; factors by which weight decay and dropout are raised and cut."""
@@ -39,13 +48,13 @@ class Stage:
     Attributes:
         name: What is decided.
         options: Their names, weakest first.
-        parts: What each adds: a slot, a mixing, or values of the recipe.
+        parts: What each adds: slots, a mixing, or values of the recipe.
         groups: The distance group of each, where they differ by that.
     """
 
     name: str
     options: tuple[str, ...]
-    parts: tuple[Slot | Mixing | Changes, ...]
+    parts: tuple[tuple[Slot, ...] | Mixing | Changes, ...]
     groups: tuple[int, ...] = ()
 
 
@@ -139,13 +148,14 @@ def stages(
     open_ = set(free)
     found: list[Stage] = []
     if "augmentation.policy" in open_:
-        found += [_mirror(), _turns()]
+        found += [_mirror(), _known(), _moved()]
         for cluster in CLUSTERS:
             slots = {g.index: slot_of(g, ladders) for g in groups if g.cluster == cluster}
-            parts = {k: slot for k, slot in slots.items() if slot and slot != slots.get(k - 1)}
+            parts = {k: (slot,) for k, slot in slots.items() if slot and slot != slots.get(k - 1)}
             if parts:
                 names = tuple(f"{cluster} {k + 1}" for k in parts)
                 found.append(Stage(cluster, names, tuple(parts.values()), tuple(parts)))
+        found.append(_turns())
         if soft:
             mixes = (Mixing(cutmix=0.5), Mixing(mixup=0.5))
             found.append(Stage("mixing", ("cutmix", "mixup"), mixes))
@@ -163,21 +173,14 @@ def stages(
     return found
 
 
-TIED = ("mirror", "geometry")
-"""Stages that the search begins with, both on: they help most sets and harm few, however strong."""
+FIRST = ("mirror", "moved")
+"""Stages that are on in the first candidate: what an expert would begin with, if told nothing."""
 
 
-def ladder(stages_: Sequence[Stage]) -> list[Config]:
-    """Configurations with the usual stages on, from the groups nearest to those farthest."""
-    groups = sorted({index for stage in stages_ if stage.name in TIED for index in stage.groups})
-
-    def option(stage: Stage, reach: int) -> int:
-        if stage.name not in TIED:
-            return 0
-        return sum(index <= reach for index in stage.groups) if stage.groups else 1
-
-    found = [tuple(option(stage, reach) for stage in stages_) for reach in groups]
-    return list(dict.fromkeys(found))
+def first(stages_: Sequence[Stage]) -> Config | None:
+    """The configuration that is tried first; `None` where there is nothing usual to try."""
+    config = tuple(int(stage.name in FIRST) for stage in stages_)
+    return config if any(config) else None
 
 
 def changes(config: Config, stages_: Sequence[Stage]) -> dict[str, Any]:
@@ -193,8 +196,8 @@ def changes(config: Config, stages_: Sequence[Stage]) -> dict[str, Any]:
         if not option:
             continue
         part = stage.parts[option - 1]
-        if isinstance(part, Slot):
-            slots.append(part)
+        if isinstance(part, tuple):
+            slots += part
         elif isinstance(part, Mixing):
             mixing = part
         else:
@@ -209,11 +212,24 @@ def told(config: Config, stages_: Sequence[Stage]) -> str:
 
 
 def _mirror() -> Stage:
-    choices = {"mirrored": "mirror_horizontal", "upside down": "mirror_vertical"}
-    slots = tuple(Slot((Choice(name, 50.0, 50.0),), name="mirror") for name in choices.values())
-    return Stage("mirror", tuple(choices), slots)
+    slot = Slot((Choice("mirror_horizontal", 50.0, 50.0),), name="mirror")
+    return Stage("mirror", ("mirrored",), ((slot,),))
+
+
+def _known() -> Stage:
+    """Policies that do well on many sets, whatever else is drawn."""
+    policies = {"TrivialAugment": trivialaugment(), "RandAugment": randaugment()}
+    slots = tuple(policy.slots for policy in policies.values())
+    return Stage("known", tuple(policies), slots)
+
+
+def _moved() -> Stage:
+    slots = tuple(slot for slot in standard_cifar().slots if slot.name == "crop")
+    return Stage("moved", ("moved",), (slots,))
 
 
 def _turns() -> Stage:
-    slot = Slot((Choice("quarter_turns", 75.0, 75.0),), name="quarter turns")
-    return Stage("quarter turns", ("turned",), (slot,))
+    # With a mirror quarter turns reach every one of the eight ways to lay an image.
+    upside_down = Slot((Choice("mirror_vertical", 50.0, 50.0),), name="upside down")
+    turned = Slot((Choice("quarter_turns", 75.0, 75.0),), name="quarter turns")
+    return Stage("turns", ("upside down", "quarter turns"), ((upside_down,), (turned,)))

@@ -36,7 +36,11 @@ def open_studio(stated: Recipe = GIVEN, count: int = 800) -> Studio:
 
 
 def searched(
-    monkeypatch: pytest.MonkeyPatch, first: Loss, second: Loss | None = None, stated: Recipe = GIVEN
+    monkeypatch: pytest.MonkeyPatch,
+    first: Loss,
+    second: Loss | None = None,
+    stated: Recipe = GIVEN,
+    planned: Planned = LONG,
 ) -> Finding:
     """What is found where each recipe's loss is what it is said to be, with noise of 0.01."""
     studio = open_studio(stated)
@@ -58,7 +62,7 @@ def searched(
     monkeypatch.setattr(augmentation.distances.Transformer, "prepare", lambda self: Thread())
     monkeypatch.setattr(augmentation.pictures, "made", lambda *a: {})
     monkeypatch.setattr(augmentation.distances, "measure", lambda *a, **k: ladders)
-    return Augmentation().learn(studio, stated, LONG)
+    return Augmentation().learn(studio, stated, planned)
 
 
 def slots(recipe: Recipe) -> dict[str, Any]:
@@ -139,6 +143,31 @@ def test_a_search_that_would_take_too_long_is_not_begun() -> None:
     assert "left for it" in (learner.obstacle(studio, GIVEN, short) or "")
     slow = Planned(100, 1_000.0, COSTS, timed=True)  # 10 s of training
     assert "to compile" in (learner.obstacle(studio, GIVEN, slow) or "")
+
+
+@pytest.mark.parametrize(("step", "refused"), [(0.1, False), (1.0, True)])
+def test_the_fewer_passes_a_run_makes_the_less_it_may_take_to_compile(
+    step: float, refused: bool
+) -> None:
+    """Runs of 80 s, 10 % of which are spent on compiling: of 19 passes, or of two."""
+    planned = Planned(int(80 / step), 60.0, CostModel(step, 0.3, 2.0), timed=True)
+    obstacle = Augmentation().obstacle(open_studio(), GIVEN, planned)
+    assert (obstacle is not None) == refused
+    assert not refused or "every sample 1.9 times" in str(obstacle)
+
+
+def test_with_little_time_a_mirror_is_doubted_before_all_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    planned = dataclasses.replace(LONG, allowance=50.0)  # of which the search takes its share
+
+    def loss(recipe: Recipe) -> float:
+        return 1.0 - 0.2 * ("crop" in slots(recipe)) + 0.1 * ("mirror" in slots(recipe))
+
+    finding = searched(monkeypatch, loss, planned=planned)
+    told = [trial["told"] for trial in finding.evidence["trials"]]
+    assert told[:3] == ["off", "mirrored, moved", "moved"]
+    assert set(slots(finding.apply(GIVEN))) == {"crop"}
 
 
 @pytest.mark.parametrize("allowance", [50.0, 100.0, 300.0, 1000.0])

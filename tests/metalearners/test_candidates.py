@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from etude.augment.policy import Mixing, Policy
+from etude.augment.policy import Mixing, Policy, randaugment, standard_cifar, trivialaugment
 from etude_metalearners import candidates
 from etude_metalearners.distances import Ladders
 
@@ -84,10 +84,12 @@ def stages(**given: Any) -> list[candidates.Stage]:
 def test_stages_are_in_the_order_in_which_they_are_searched() -> None:
     assert [stage.name for stage in stages()] == [
         "mirror",
-        "quarter turns",
+        "known",
+        "moved",
+        "geometry",
         "rotation",
         "colour",
-        "geometry",
+        "turns",
         "mixing",
         "label smoothing",
         "weight decay",
@@ -102,18 +104,19 @@ def test_what_cannot_be_or_is_given_is_no_stage() -> None:
     assert kept == ["dropout"]
 
 
-def test_the_ladder_rises_with_geometry() -> None:
+def test_what_an_expert_would_begin_with_is_first() -> None:
     made = stages()
-    told = [candidates.told(config, made) for config in candidates.ladder(made)]
-    assert told == [
-        "mirrored, geometry 1",
-        "mirrored, geometry 2",
-    ]
+    config = candidates.first(made)
+    assert config is not None
+    assert candidates.told(config, made) == "mirrored, moved"
+    policy = candidates.changes(config, made)["augmentation.policy"]
+    assert policy.slots == standard_cifar().slots
+    assert candidates.first(stages(free=("regularization.dropout",))) is None
 
 
 def test_a_configuration_is_a_policy_and_values() -> None:
     made = stages()
-    changes = candidates.changes((1, 0, 0, 1, 0, 2, 1, 2, 1), made)
+    changes = candidates.changes((1, 0, 0, 0, 0, 1, 0, 2, 1, 2, 1), made)
     policy = changes.pop("augmentation.policy")
     assert [slot.name for slot in policy.slots] == ["mirror", "colour"]
     assert policy.mixing == Mixing(mixup=0.5)
@@ -122,5 +125,15 @@ def test_a_configuration_is_a_policy_and_values() -> None:
         "optimization.weight_decay": pytest.approx(0.01 / candidates.DECAY),
         "regularization.dropout": candidates.DROPOUT,
     }
-    assert candidates.changes((0,) * 9, made) == {"augmentation.policy": Policy()}
+    assert candidates.changes((0,) * 11, made) == {"augmentation.policy": Policy()}
     assert Policy.from_yaml(policy.to_yaml()) == policy
+
+
+def test_a_known_policy_is_all_of_its_slots_beside_the_others() -> None:
+    made = stages()
+    at = [stage.name for stage in made].index("known")
+    for option, known in enumerate((trivialaugment(), randaugment()), start=1):
+        config = tuple(option if k == at else int(k == 0) for k in range(len(made)))
+        policy = candidates.changes(config, made)["augmentation.policy"]
+        assert policy.slots[0].name == "mirror"
+        assert policy.slots[1:] == known.slots

@@ -114,20 +114,28 @@ class Augmenter:
         return dataclasses.replace(batch, y=y, weight=weight)
 
     def mix(self, batch: Batch) -> Batch:
-        """The batch with images, soft targets and weights of whole images mixed."""
+        """The batch with images, soft targets and weights of whole images mixed.
+
+        A policy that mixes nothing, in a trace that is open to others, pays nothing for it.
+        """
         tables = self._values()
         frame = (int(batch.x.shape[1]), int(batch.x.shape[2]))
-        mixed = mixing.draw(tables, ops.shape(batch.x)[0], frame, self.seeds)
-
-        weight = batch.weight
+        x, target, weight = batch.x, batch.target, batch.weight
         if weight is not None:
-            weight = mixing.mixed_targets(ops.cast(weight, "float32"), mixed, frame)
-        return dataclasses.replace(
-            batch,
-            x=mixing.mixed_images(batch.x, mixed),
-            target=mixing.mixed_targets(batch.target, mixed, frame),
-            weight=weight,
-        )
+            weight = ops.cast(weight, "float32")
+        drawn = mixing.draw(tables, ops.shape(x)[0], frame, self.seeds)
+
+        def mixed() -> tuple[Any, ...]:
+            soft = [
+                mixing.mixed_targets(y, drawn, frame) for y in (target, weight) if y is not None
+            ]
+            return (mixing.mixed_images(x, drawn), *soft)
+
+        def same() -> tuple[Any, ...]:
+            return tuple(y for y in (x, target, weight) if y is not None)
+
+        x, target, *rest = ops.cond(ops.any(tables.mixing > 0.0), mixed, same)
+        return dataclasses.replace(batch, x=x, target=target, weight=rest[0] if rest else None)
 
     def _possible(self, policy: Policy) -> Policy:
         return policy if self.channels is None else policy.for_channels(self.channels)
