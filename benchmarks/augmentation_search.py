@@ -72,21 +72,29 @@ def data(name: str, seed: int) -> tuple[Any, Any]:
     return (train[0][chosen], train[1][chosen]), test
 
 
+def stated(decay: float = DECAY, **others: Any) -> Any:
+    """The recipe of all arms."""
+    import etude
+
+    return etude.Recipe().give(
+        compute={"batch_size": BATCH},
+        optimization={
+            "optimizer": "adamw",
+            "learning_rate": RATE,
+            "weight_decay": decay,
+            "schedule": "one_cycle",
+        },
+        **others,
+    )
+
+
 def one(name: str, arm: str, seed: int, seconds: float, width: int) -> dict[str, Any]:
     """Trains one arm."""
     import etude
 
     train, test = data(name, seed)
     model = network(train[0].shape[1:], 10, width, seed)
-    recipe = etude.Recipe().give(
-        compute={"batch_size": BATCH},
-        optimization={
-            "optimizer": "adamw",
-            "learning_rate": RATE,
-            "weight_decay": DECAY,
-            "schedule": "one_cycle",
-        },
-    )
+    recipe = stated()
     if arm != "searched":
         recipe = recipe.give(augmentation={"policy": arm})
     start = time.monotonic()

@@ -16,7 +16,7 @@ from typing import Any
 import _common
 import numpy as np
 
-from augmentation_search import BATCH, DECAY, RATE, data, network  # isort: skip
+from augmentation_search import data, network, stated  # isort: skip
 
 KNOWN = ("none", "standard_cifar", "randaugment", "trivialaugment")
 
@@ -72,15 +72,7 @@ def measured(given: Any, seed: int) -> dict[str, Any]:
     train, test = data(given.set, seed)
     model = network(train[0].shape[1:], 10, given.width, seed)
     problem = Problem.inspect(model, train, test=test, seed=seed)
-    recipe = etude.Recipe().give(
-        compute={"batch_size": BATCH},
-        optimization={
-            "optimizer": "adamw",
-            "learning_rate": RATE,
-            "weight_decay": DECAY,
-            "schedule": "one_cycle",
-        },
-    )
+    recipe = stated()
     studio = Studio(problem, recipe, budget=Budget(None), seed=seed)
 
     def by(policy: Any) -> Any:

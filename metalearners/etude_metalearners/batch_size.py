@@ -50,6 +50,7 @@ class BatchSize(MetaLearner):
         "compute.steps_per_execution",
         "optimization.optimizer",
         "regularization.clip_norm",
+        "regularization.decay",
         "regularization.ema_decay",
         "sampling",
     )

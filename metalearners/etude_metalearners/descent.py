@@ -179,6 +179,8 @@ def values(studio: Studio, recipe: Recipe) -> Values:
     for name, number in numbers(studio.trainer.optimizer).items():
         if number:
             found[name] = float(number)
+    if recipe.regularization.decay != "constant":
+        found.pop("weight_decay", None)  # it has no effect
     layers = batch_norm.layers_of(studio.problem.model)
     own = settings.batch_norm_momentum
     # One number for all: where they differ someone has chosen it layer by layer.

@@ -50,6 +50,7 @@ class LearningRate(MetaLearner):
         "optimization.warmup_fraction",
         "optimization.cycle_momentum",
         "regularization.clip_norm",
+        "regularization.decay",
         "regularization.ema_decay",
         "sampling",
     )

@@ -49,6 +49,7 @@ class Optimizer(MetaLearner):
         "optimization.schedule",
         "optimization.cycle_momentum",
         "regularization.clip_norm",
+        "regularization.decay",
         "regularization.ema_decay",
         "sampling",
     )
@@ -91,7 +92,9 @@ class Optimizer(MetaLearner):
             spent = clock() - start
             if planned.timed and spent + spent / len(runners) > 1.1 * self.allowance(planned):
                 break
-            changes = {"optimizer": name, "weight_decay": CHALLENGERS[name]}
+            changes: dict[str, Any] = {"optimizer": name}
+            if recipe.regularization.decay == "constant":
+                changes["weight_decay"] = CHALLENGERS[name]
             runners.append(_Runner.run(studio, recipe, changes, steps, planned.steps))
         best, heat = runners[0], None
         first = min(runners, key=lambda runner: runner.score)
@@ -195,7 +198,10 @@ class _Runner:
 
 def challengers(recipe: Recipe) -> list[str]:
     """Those that the recipe's settings leave in the race."""
-    return [name for name in CHALLENGERS if name != recipe.optimization.optimizer]
+    out = {recipe.optimization.optimizer}
+    if recipe.regularization.decay != "constant" and "adam" in out:
+        out.add("adamw")  # which differs by its own decay alone
+    return [name for name in CHALLENGERS if name not in out]
 
 
 def _why(runners: list[_Runner], first: _Runner, best: _Runner) -> str:

@@ -84,6 +84,8 @@ class Regularization:
     Attributes:
         label_smoothing: Share of a label's mass spread evenly over the classes.
         dropout: Times the rate of each of the model's `Dropout` layers, which stays below 1.
+        decay: `"constant"`, the optimizer's `weight_decay`; or `"balanced"`, in its place the
+            decay of each kernel that takes away what its own updates add to its norm.
         clip_norm: Greatest global norm of a gradient; `None` clips nothing.
         ema_decay: Decay per step of the average of the weights; `None` keeps none.
         early_stopping: `"none"`, or one of Prechelt's criteria: `"gl"` (generalization
@@ -95,6 +97,7 @@ class Regularization:
 
     label_smoothing: float = 0.0
     dropout: float = 1.0
+    decay: str = "constant"
     clip_norm: float | None = None
     ema_decay: float | None = None
     early_stopping: str = "none"
@@ -172,6 +175,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = types.MappingProxyType(
 _CHOICES: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
     {
         "compute.precision": ("own", "mixed_bfloat16", "mixed_float16"),
+        "regularization.decay": ("constant", "balanced"),
         "regularization.early_stopping": ("none", "gl", "pq", "up"),
         "sampling.class_weight": ("none", "balanced"),
     }

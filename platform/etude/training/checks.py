@@ -10,6 +10,7 @@ import keras
 from etude.errors import ModelError, RecipeError
 from etude.inspection.model import check_own_fit
 from etude.optim import _registry as optimizers
+from etude.optim import momentum
 from etude.optim.schedules import SCHEDULES
 from etude.recipe import Recipe
 from etude.training import _keras_compat, precision
@@ -120,6 +121,29 @@ def check_smoothing(recipe: Recipe, task: Any, loss: Any) -> None:
     )
 
 
+def check_balanced(optimizer: Any, *, distributed: bool) -> None:
+    """Raises a `RecipeError` where decay cannot be balanced.
+
+    Args:
+        optimizer: The optimizer, whose own decay must be one that can be taken away.
+        distributed: Whether several devices train.
+    """
+    if distributed:
+        raise RecipeError(
+            "Balanced weight decay does not train on several devices.",
+            required="one device",
+            received="a distribution strategy",
+            advice="leave `regularization.decay` at `constant`",
+        )
+    if momentum.numbers(optimizer)["weight_decay"] and not optimizers.is_known(optimizer):
+        raise RecipeError(
+            "Balanced weight decay takes the place of an optimizer's own that is not known here.",
+            required="an optimizer of Keras or of Étude, or one without `weight_decay`",
+            received=type(optimizers.unwrapped(optimizer)).__name__,
+            advice="leave its `weight_decay` out",
+        )
+
+
 def is_crossentropy(loss: Any, task: Any) -> bool:
     """Whether a loss is the task's own, or a plain cross-entropy, which it is for soft labels."""
     own = keras.losses.get(loss) if isinstance(loss, str) else loss
@@ -132,7 +156,7 @@ def is_crossentropy(loss: Any, task: Any) -> bool:
 
 
 def takes_soft_labels(problem: Any) -> bool:
-    """Whether a problem's labels may be smoothed and mixed: one for an image, in such a loss."""
+    """Whether studies may smooth and mix a problem's labels: one for an image, in such a loss."""
     if type(problem.model).compute_loss is not keras.Model.compute_loss:
         return False
     masks = problem.task.name == "semantic_segmentation"

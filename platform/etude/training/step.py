@@ -1,7 +1,7 @@
 """One training step: a pipeline of pure stages that the recipe switches on.
 
     gather → augment → score → draw → mix → forward → loss → gradients → decay → update
-    → average
+    → balance → average
 
 `gather` brings a batch; the stages up to `mix` turn a batch into a batch; the rest is
 differentiation and update. Stages that no recipe can ask for yet have no row.

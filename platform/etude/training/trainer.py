@@ -15,7 +15,7 @@ from etude.data.resident import Resident, as_input, gather, sample_spec
 from etude.errors import ModelError
 from etude.inspection.compiled import family_of
 from etude.optim import _registry as optimizers
-from etude.optim import momentum
+from etude.optim import balanced_decay, momentum
 from etude.recipe import Recipe
 from etude.tasks._masked import align
 from etude.training import (
@@ -98,6 +98,7 @@ class Trainer(AveragedModel):
         own = recipe.optimization
         self._scheduled = monitored or own.schedule != "constant" or own.warmup_steps > 0
         self._moves = {"momentum": False, "weight_decay": False}
+        self._balances = False
         self._own: dict[str, float | None] = {}
         self._claim: Callable[[], None]
         self._pixelwise = False
@@ -200,6 +201,9 @@ class Trainer(AveragedModel):
                 optimizer = precision.scaled(optimizer)
             if settings.cycle_momentum:
                 momentum.check_movable(optimizer)
+            self._balances = self.recipe.regularization.decay == "balanced"
+            if self._balances:
+                checks.check_balanced(optimizer, distributed=self.distributed)
             self._moves = momentum.movable(
                 optimizer,
                 cycled=settings.cycle_momentum,
@@ -458,8 +462,14 @@ class Trainer(AveragedModel):
                 moved["value"] = self.controls.momentum(share)
             if self._moves["weight_decay"]:
                 moved["weight_decay"] = self.controls.weight_decay.value
-        with momentum.moving(self.optimizer, **moved):
-            self.optimizer.apply_gradients(zip(grads, self.trainable_variables, strict=True))
+        variables = self.trainable_variables
+        with contextlib.ExitStack() as stack:
+            if self._balances:
+                if self._moves["weight_decay"] or momentum.numbers(self.optimizer)["weight_decay"]:
+                    moved["weight_decay"] = ops.zeros(())
+                stack.enter_context(balanced_decay.balancing(variables))
+            stack.enter_context(momentum.moving(self.optimizer, **moved))
+            self.optimizer.apply_gradients(zip(grads, variables, strict=True))
         if self._average is not None:
             step = self.optimizer.iterations if self.controls is None else self.controls.step
             self._average.update(step.value)
