@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from etude.augment.policy import Choice, Mixing, Policy, Slot
+from etude.augment.names import INDEX
+from etude.augment.policy import POLICIES, Choice, Mixing, Policy, Slot
 from etude.data._base import Arrays
 from etude.data.resident import Resident
 from etude.errors import RecipeError
@@ -210,7 +211,7 @@ def test_a_state_holds_the_draws_and_a_trial_leaves_them():
         np.testing.assert_array_equal(one, other)
 
 
-def test_another_policy_needs_no_other_trace():
+def test_fifty_policies_need_one_trace():
     recipe = Recipe().give(augmentation={"policy": sure("invert", 100.0)})
     traces = []
 
@@ -227,7 +228,10 @@ def test_another_policy_needs_no_other_trace():
     trainer.fit(data, batch_size=16, verbose=0)
     before = len(traces)
     assert trainer.augmenter is not None
-    for policy in (Policy(), Policy.of("randaugment"), sure("hue", 50.0)):
+    policies = [Policy.of(name) for name in POLICIES]
+    policies += [sure(name, magnitude) for magnitude in (30.0, 100.0) for name in INDEX][:44]
+    assert len(policies) == 50
+    for policy in policies:
         trainer.take_over(recipe.give(augmentation={"policy": policy}))
         trainer.fit(data, batch_size=16, verbose=0)
         assert trainer.augmenter.policy == policy
@@ -266,14 +270,83 @@ def test_images_of_several_sizes_are_refused():
         trainer.fit(data, verbose=0)
 
 
-def test_masks_are_not_mixed():
-    x, masks = IMAGES, (X[..., 0] > 90).astype("int32")
+def pixel_task(channels: int, masks: np.ndarray, ignore: int | None = None) -> Any:
+    keras.utils.set_random_seed(0)
     inputs = keras.Input((8, 8, 1))
-    model = keras.Model(inputs, layers.Conv2D(2, 1)(inputs))
-    task = Problem.inspect(model, (x, masks)).task
-    recipe = Recipe().give(augmentation={"policy": Policy(mixing=Mixing(cutmix=0.5))})
-    with pytest.raises(RecipeError, match="cannot be mixed"):
+    model = keras.Model(inputs, layers.Conv2D(channels, 1)(inputs))
+    return model, Problem.inspect(model, (IMAGES, masks), ignore_label=ignore).task
+
+
+def test_masks_are_mixed_as_their_pixels_are():
+    """Each class has a brightness of its own, so that a pixel tells what it is made of."""
+    masks = (X[..., 0] > 90).astype("int32") + (X[..., 0] > 160)
+    target = np.eye(3, dtype="float32")[masks]
+    target[:, 0] = 0.0  # ignored
+    values = np.float32([10.0, 100.0, 200.0])
+    weight = np.linspace(1.0, 2.0, len(masks)).astype("float32")
+    augmenter = Augmenter(Policy(mixing=Mixing(mixup=0.4, cutmix=0.6)), RANGE, pixelwise=True)
+    given = (ops.convert_to_tensor(part) for part in (target @ values[:, None], masks, weight))
+    x, y, of_image = given
+    out = augmenter.mix(Batch(None, x, y, of_image, ops.convert_to_tensor(target)))
+    mixed = np.asarray(out.target)
+    np.testing.assert_allclose(mixed @ values, np.asarray(out.x)[..., 0], rtol=1e-5)
+    assert ((mixed.max(-1) < 0.999) & (mixed.max(-1) > 0.001)).any()  # blended
+    assert (mixed[:, 0] == 0.0).all()
+    whole = np.broadcast_to(weight[:, None, None], masks.shape)
+    assert np.asarray(out.weight).shape == whole.shape
+    assert np.abs(np.asarray(out.weight) - whole).max() > 0.1
+    np.testing.assert_array_equal(out.y, masks)  # metrics see the labels themselves
+
+
+def test_a_blend_with_an_ignored_pixel_is_of_the_other_label_alone():
+    """Half of the images are ignored; their partners' labels count by their part of the blend."""
+    target = np.zeros((32, 8, 8, 3), np.float32)
+    target[::2, ..., 1] = 1.0
+    augmenter = Augmenter(Policy(mixing=Mixing(mixup=1.0)), RANGE, pixelwise=True, ignore=0)
+    x = ops.convert_to_tensor(target.sum(-1, keepdims=True))  # as bright as it is known
+    out = augmenter.mix(Batch(None, x, None, None, ops.convert_to_tensor(target)))
+    known = np.asarray(out.x)[..., 0]
+    np.testing.assert_allclose(out.weight, known, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(out.target)[..., 1], known > 0.0, rtol=1e-5)
+    assert ((known > 0.0) & (known < 0.999)).any()
+    assert (known == 0.0).any()
+
+
+def test_a_pasted_pixel_has_the_partners_label_and_weight():
+    masks = (X[..., 0] > 90).astype("float32")[..., None]
+    weight = np.where(masks[..., 0] > 0.5, 3.0, 1.0).astype("float32")
+    augmenter = Augmenter(Policy(mixing=Mixing(cutmix=1.0)), RANGE, pixelwise=True)
+    given = [ops.convert_to_tensor(part) for part in (200.0 * masks, masks[..., 0], weight, masks)]
+    out = augmenter.mix(Batch(None, *given))
+    np.testing.assert_allclose(out.x, 200.0 * np.asarray(out.target))
+    np.testing.assert_allclose(out.weight, 1.0 + 2.0 * np.asarray(out.target)[..., 0])
+    assert (np.asarray(out.target) != masks).any()
+
+
+def test_a_blend_with_an_ignored_label_is_refused():
+    masks = (X[..., 0] > 90).astype("int32")
+    masks[:, 0] = 255
+    model, task = pixel_task(1, masks, ignore=255)
+
+    def made_with(**mixing: float) -> None:
+        recipe = Recipe().give(augmentation={"policy": Policy(mixing=Mixing(**mixing))})
         Trainer(model, recipe, task=task, value_range=RANGE)
+
+    with pytest.raises(RecipeError, match="cannot be mixed"):
+        made_with(mixup=0.5)
+    made_with(cutmix=0.5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_step_on_mixed_masks_is_one_of_soft_targets(channels: int):
+    masks = (X[..., 0] > 90).astype("int32") + (channels > 1) * (X[..., 0] > 160)
+    model, task = pixel_task(channels, masks)
+    recipe = Recipe().give(augmentation={"policy": Policy(mixing=Mixing(mixup=0.5, cutmix=0.5))})
+    trainer = Trainer(model, recipe, task=task, value_range=RANGE)
+    trainer.compile(keras.optimizers.SGD(1.0), task.loss())
+    history = trainer.fit(IMAGES / 255.0, masks, batch_size=32, epochs=20, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert history["loss"][-1] < 0.9 * history["loss"][0]
 
 
 @pytest.mark.parametrize(

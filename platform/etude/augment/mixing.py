@@ -77,7 +77,7 @@ def mix_of(tables: Tables, partner: Any, uniform: Any, frame: tuple[int, int]) -
 
 
 def mixed_images(x: Any, mix: Mix) -> Any:
-    """Images `(batch, height, width, channels)`, mixed."""
+    """Images, or float soft targets of their pixels, `(batch, height, width, channels)`, mixed."""
     other = ops.take(x, mix.partner, axis=0)
     lam = ops.cast(mix.lam, x.dtype)[:, None, None, None]
     hidden = pasted(mix, (x.shape[1], x.shape[2]))[..., None]

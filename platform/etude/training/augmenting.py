@@ -114,28 +114,43 @@ class Augmenter:
         return dataclasses.replace(batch, y=y, weight=weight)
 
     def mix(self, batch: Batch) -> Batch:
-        """The batch with images, soft targets and weights of whole images mixed.
+        """The batch with images, soft targets and weights mixed.
 
-        A policy that mixes nothing, in a trace that is open to others, pays nothing for it.
+        Those of pixels are mixed as the pixels are, those of whole images by their shares. A policy
+        that mixes nothing, in a trace that is open to others, pays for the draw alone.
         """
         tables = self._values()
         frame = (int(batch.x.shape[1]), int(batch.x.shape[2]))
         x, target, weight = batch.x, batch.target, batch.weight
         if weight is not None:
             weight = ops.cast(weight, "float32")
+            if self.pixelwise:
+                of_pixels = align(weight, 3)[..., None]
+                weight = ops.broadcast_to(of_pixels, (*ops.shape(x)[:3], 1))
         drawn = mixing.draw(tables, ops.shape(x)[0], frame, self.seeds)
 
-        def mixed() -> tuple[Any, ...]:
-            soft = [
-                mixing.mixed_targets(y, drawn, frame) for y in (target, weight) if y is not None
-            ]
-            return (mixing.mixed_images(x, drawn), *soft)
-
         def same() -> tuple[Any, ...]:
-            return tuple(y for y in (x, target, weight) if y is not None)
+            return tuple(part for part in (x, target, weight) if part is not None)
+
+        def mixed() -> tuple[Any, ...]:
+            images, *labels = same()
+            if self.pixelwise:
+                return tuple(mixing.mixed_images(part, drawn) for part in same())
+            return (
+                mixing.mixed_images(images, drawn),
+                *(mixing.mixed_targets(part, drawn, frame) for part in labels),
+            )
 
         x, target, *rest = ops.cond(ops.any(tables.mixing > 0.0), mixed, same)
-        return dataclasses.replace(batch, x=x, target=target, weight=rest[0] if rest else None)
+        if rest:
+            weight = rest[0][..., 0] if self.pixelwise else rest[0]
+        if self.pixelwise and self.ignore is not None and target.shape[-1] > 1:
+            # Rows of ignored pixels are zeros: a blend is known by the other's part alone, and
+            # counts by that.
+            known = ops.sum(target, axis=-1)
+            target = ops.divide_no_nan(target, known[..., None])
+            weight = known if weight is None else known * weight
+        return dataclasses.replace(batch, x=x, target=target, weight=weight)
 
     def _possible(self, policy: Policy) -> Policy:
         return policy if self.channels is None else policy.for_channels(self.channels)
@@ -173,12 +188,16 @@ def made(
         )
     masks = task if isinstance(task, SemanticSegmentation) else None
     own_loss = type(model).compute_loss is not keras.Model.compute_loss
-    if policy.mixes and (own_loss or masks is not None):
+    # A blend of a label with one that is ignored is no label.
+    blends = masks is not None and masks.single and masks.evidence.ignore is not None
+    if policy.mixes and (own_loss or (blends and policy.mixing.mixup)):
         raise RecipeError(
             "The policy mixes images, and these labels cannot be mixed.",
-            required="one label, or one row of labels, per image, and a loss of soft labels",
-            received="a model with its own `compute_loss`" if own_loss else "masks",
-            advice="leave mixing out of the policy",
+            required="a loss that takes soft labels, and labels that can be blended",
+            received="a model with its own `compute_loss`"
+            if own_loss
+            else "masks of one output channel, of which one value is ignored",
+            advice="leave mixing out of the policy" if own_loss else "mix by cutmix alone",
         )
     shape = getattr(model, "input_shape", None)
     augmenter = Augmenter(
