@@ -123,7 +123,7 @@ def test_what_is_passed_is_what_the_real_functions_take(calls: Calls, npz: str) 
         taken = inspect.signature(getattr(REAL, command)).parameters
         assert set(calls.got) <= set(taken), command
         # All that can be asked for on the command line is passed on.
-        unasked = {"callbacks", "memory_budget", "resize", "clock"}
+        unasked = {"callbacks", "memory_budget", "resize", "clock", "learners"}
         assert set(taken) - unasked <= set(calls.got), command
 
 

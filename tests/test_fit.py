@@ -148,6 +148,25 @@ def test_too_little_time_says_what_was_left() -> None:
         _fit(epochs=None, time_budget=0.01)
 
 
+def test_a_meta_learner_of_ones_own_studies_in_the_place_of_its_kind() -> None:
+    class Own(etude.metalearners.Length):
+        def obstacle(self, studio: Any, recipe: Any, planned: Any) -> str | None:
+            return "there is another way"
+
+    tuning = etude.tune(
+        helpers.functional(),
+        helpers.images(),
+        recipe=etude.Recipe().give(optimization={"learning_rate": 0.01}),
+        keep=["compute", "optimization.optimizer", "regularization", "augmentation"],
+        epochs=1,
+        learners=[Own()],
+        verbose=0,
+    )
+    found = {finding.learner: finding.why for finding in tuning.findings}
+    assert "there is another way" in found["length"]
+    assert len(found) == len(etude.metalearners.learners())
+
+
 def test_plan_changes_nothing_and_predicts_all_parts() -> None:
     model = helpers.functional()
     before = helpers.weights(model)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from etude.errors import EtudeError
 from etude_metalearners._base import STUDY_SHARE, MetaLearner, Planned, isolated
 from etude_metalearners.augmentation import Augmentation
 from etude_metalearners.batch_size import BatchSize
@@ -23,9 +24,28 @@ META_LEARNERS: Mapping[str, type[MetaLearner]] = types.MappingProxyType(
 )
 
 
-def learners() -> list[MetaLearner]:
-    """One of each, in the order in which they study."""
-    return in_order([cls() for cls in META_LEARNERS.values()])
+def learners(own: Iterable[MetaLearner] = ()) -> list[MetaLearner]:
+    """One of each, in the order in which they study.
+
+    Args:
+        own: Some that take the place of those of their name.
+
+    Raises:
+        EtudeError: One of them is no meta-learner, or two have one name.
+    """
+    found: dict[str, MetaLearner] = {name: cls() for name, cls in META_LEARNERS.items()}
+    names = set[str]()
+    for learner in own:
+        if not isinstance(learner, MetaLearner) or learner.name in names:
+            raise EtudeError(
+                "The meta-learners are not usable.",
+                required="instances of `etude.metalearners`, one of a kind",
+                received=repr(learner),
+                advice='write for example `learners=[etude.metalearners.Augmentation("pixels")]`',
+            )
+        names.add(learner.name)
+        found[learner.name] = learner
+    return in_order(list(found.values()))
 
 
 __all__ = [

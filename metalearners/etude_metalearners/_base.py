@@ -123,9 +123,17 @@ class MetaLearner(abc.ABC):
         """Seconds of its cost that a run which takes over its finding needs without it too."""
         return 0.0
 
+    def options(self) -> str:
+        """What it was told when it was made, if that makes a difference to what it finds."""
+        return ""
+
+    def identity(self) -> str:
+        """What tells it from others of its kind: its class, and what it was told."""
+        return f"{type(self).__module__}.{type(self).__qualname__} {self.options()}".strip()
+
     def key(self, studio: Studio, recipe: Recipe) -> str:
         """Hash of all that the finding depends on."""
-        fingerprint = f"{self.name} {studio.problem.fingerprint()} {studio.seed}"
+        fingerprint = f"{self.identity()} {studio.problem.fingerprint()} {studio.seed}"
         return finding_key(recipe, self.reads, self.writes, fingerprint, self.sets)
 
     def finding(

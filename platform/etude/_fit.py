@@ -15,6 +15,7 @@ from etude.problem import Problem
 from etude.recipe import Recipe
 from etude.report import Plan, Report, Tuning
 from etude.report.progress import Progress
+from etude_metalearners import MetaLearner
 
 # The largest batch that is chosen without a study, and how many steps an epoch should have.
 LARGEST_BATCH, STEPS_WANTED = 64, 100
@@ -42,6 +43,7 @@ def fit(
     memory_budget: str | int = "4GiB",
     resize: Any = None,
     ignore_label: int | None = None,
+    learners: Sequence[MetaLearner] = (),
     verbose: int = 1,
     clock: Clock | None = None,
 ) -> Report:
@@ -77,6 +79,8 @@ def fit(
             text such as `"2GiB"`.
         resize: `(height, width)`, or a policy for images of mixed sizes.
         ignore_label: The mask value that counts for nothing.
+        learners: Meta-learners that take the place of those of their kind, such as
+            `etude.metalearners.Augmentation("pixels")`.
         verbose: 0 is silent, 1 shows bars on a terminal, 2 prints lines.
         clock: Returns seconds; for tests.
 
@@ -116,6 +120,7 @@ def fit(
             memory_budget=parse_bytes(memory_budget),
             class_weight=class_weight,
             run_dir=run_dir,
+            learners=learners,
             shown=shown,
         )
         return session.perform(callbacks, study=True)
@@ -175,6 +180,7 @@ def tune(
     memory_budget: str | int = "4GiB",
     resize: Any = None,
     ignore_label: int | None = None,
+    learners: Sequence[MetaLearner] = (),
     verbose: int = 1,
     clock: Clock | None = None,
 ) -> Tuning:
@@ -209,6 +215,7 @@ def tune(
             memory_budget=parse_bytes(memory_budget),
             class_weight=class_weight,
             run_dir=run_dir,
+            learners=learners,
             shown=shown,
         )
         return session.tune()
@@ -232,6 +239,7 @@ def plan(
     memory_budget: str | int = "4GiB",
     resize: Any = None,
     ignore_label: int | None = None,
+    learners: Sequence[MetaLearner] = (),
     verbose: int = 1,
     clock: Clock | None = None,
 ) -> Plan:
@@ -266,6 +274,7 @@ def plan(
             memory_budget=parse_bytes(memory_budget),
             class_weight=class_weight,
             run_dir=None,
+            learners=learners,
             shown=shown,
         )
         return session.plan()

@@ -22,7 +22,7 @@ from etude.training import snapshot
 from etude.training.backends.tensorflow import OUT_OF_MEMORY
 from etude.training.store import Store
 from etude.training.studio import Studio
-from etude_metalearners import STUDY_SHARE, MetaLearner, Planned, learners
+from etude_metalearners import STUDY_SHARE, MetaLearner, Planned
 
 # What is set aside for the report and other small things at the end, in seconds.
 FINISH_SECONDS = 0.5
@@ -42,6 +42,7 @@ class Preparation:
         epochs: Passes over the training data; `None` where only time binds.
         budget: Time.
         store: Where findings go, and from where those of a killed call come; or `None`.
+        learners: Those that study, in their order.
         shown: Told of what is going on.
         inspected: Seconds that the inspection took.
 
@@ -61,12 +62,13 @@ class Preparation:
         epochs: float | None,
         budget: Budget,
         store: Store | None,
+        learners: Sequence[MetaLearner],
         shown: Progress,
         inspected: float,
     ) -> None:
         self.studio, self.recipe, self.epochs = studio, recipe, epochs
         self.budget, self.store, self.shown = budget, store, shown
-        self.inspected = inspected
+        self.inspected, self.learners = inspected, learners
         self.findings: list[Finding] = []
         self.studied = Cost()
         self.ledger: list[dict[str, Any]] = []
@@ -82,7 +84,7 @@ class Preparation:
             {"part": "inspection", "predicted": None, "true": self.inspected},
             {"part": "measuring", "predicted": None, "true": self.budget.spent() - start},
         ]
-        for learner in learners() if study else ():
+        for learner in self.learners if study else ():
             finding = self._reusable(known, learner.key(self.studio, self.recipe))
             if finding is None:
                 finding = self._learned(learner)
@@ -125,7 +127,7 @@ class Preparation:
     def expected(self) -> dict[str, float]:
         """Seconds that each study will take that will be begun; nothing is studied."""
         found: dict[str, float] = {}
-        for learner in learners():
+        for learner in self.learners:
             planned = self._planned()
             if learner.obstacle(self.studio, self.recipe, planned) is None:
                 cost = self._cost(learner, planned)

@@ -29,6 +29,8 @@ from etude.training.progress import INTERRUPTED, NOT_FINITE
 from etude.training.run import Run
 from etude.training.store import Store
 from etude.training.studio import ENDLESS_EPOCH, Studio
+from etude_metalearners import MetaLearner
+from etude_metalearners import learners as all_learners
 
 # Neither epochs nor time: so many epochs.
 DEFAULT_EPOCHS = 20
@@ -48,8 +50,10 @@ class Session:
         memory_budget: int,
         class_weight: str | Mapping[int, float] | None,
         run_dir: str | Path | None,
+        learners: Sequence[MetaLearner] = (),
         shown: Progress,
     ) -> None:
+        studying = all_learners(learners)
         self.notes = list(problem.notes)
         if epochs is None and budget.seconds is None:
             epochs = recipe.optimization.epochs
@@ -90,6 +94,7 @@ class Session:
             "time_budget": budget.seconds,
             "seed": seed,
             "class_weight": repr(class_weight),
+            "learners": [learner.identity() for learner in learners],
         }
         self.store = None if run_dir is None else Store(run_dir)
         if self.store is not None:
@@ -109,6 +114,7 @@ class Session:
             epochs=epochs,
             budget=budget,
             store=self.store,
+            learners=studying,
             shown=shown,
             inspected=inspected,
         )

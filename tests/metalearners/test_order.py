@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from etude.errors import EtudeError
 from etude.findings import Cost, Finding
-from etude_metalearners import META_LEARNERS, MetaLearner, learners
+from etude_metalearners import META_LEARNERS, Augmentation, MetaLearner, learners
 from etude_metalearners.order import feeds, in_order
 
 
@@ -76,3 +77,18 @@ def test_no_finding_makes_an_earlier_one_stale() -> None:
         "descent",
         "length",
     ]
+
+
+def test_a_meta_learner_of_ones_own_takes_the_place_of_its_kind() -> None:
+    own = Augmentation("pixels")
+    order = learners([own])
+    assert [learner.name for learner in order] == [learner.name for learner in learners()]
+    assert [learner for learner in order if learner.name == "augmentation"] == [own]
+
+
+@pytest.mark.parametrize(
+    "own", [[Augmentation], ["augmentation"], [Augmentation(), Augmentation()]]
+)
+def test_what_is_no_meta_learner_is_refused(own: list[Any]) -> None:
+    with pytest.raises(EtudeError, match="not usable"):
+        learners(own)
