@@ -243,6 +243,23 @@ def dot(axes: Axes, x: float, y: float, colour: str, name: str) -> None:
     axes.plot([x], [y], "o", color=colour, ms=8, mec=PAPER, label=name, zorder=4, clip_on=False)
 
 
+def tried(axes: Axes, x: float, y: float, kept: bool, names: tuple[str, str], size: float) -> None:
+    """The point of something that was tried: full where it was kept, else hollow.
+
+    Args:
+        axes: Where.
+        x: Its place.
+        y: Its place.
+        kept: Whether it was kept.
+        names: What the legend says of what was kept, and of what was not.
+        size: In points.
+    """
+    colour = BLUE if kept else MUTED
+    inside = colour if kept else PAPER
+    name = names[0] if kept else names[1]
+    axes.plot([x], [y], "o", color=colour, ms=size, mfc=inside, label=name, zorder=3)
+
+
 def heading(axes: Axes, words: str) -> None:
     """What a panel shows, above its left edge."""
     _, height = size(axes)

@@ -115,16 +115,7 @@ def _tree(axes: Axes, trials: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
             continue
         if error:
             axes.plot([score - error, score + error], [line, line], color=colour, linewidth=1)
-        axes.plot(
-            [score],
-            [line],
-            "o",
-            color=colour,
-            markersize=5,
-            markerfacecolor=colour if kept else canvas.PAPER,
-            label="adopted" if kept else "not better",
-            zorder=3,
-        )
+        canvas.tried(axes, score, line, kept, ("adopted", "not better"), 5)
 
 
 def _samples(axes: Axes, picture: Any) -> None:

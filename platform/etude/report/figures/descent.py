@@ -99,16 +99,7 @@ def _trials(axes: Axes, trials: Sequence[Mapping[str, Any]]) -> None:
         colour = canvas.BLUE if held else canvas.MUTED
         if error:
             axes.plot([place, place], [score - error, score + error], color=colour, linewidth=1)
-        axes.plot(
-            [place],
-            [score],
-            "o",
-            color=colour,
-            markersize=7,
-            markerfacecolor=colour if held else canvas.PAPER,
-            label="kept" if held else "dropped",
-            zorder=3,
-        )
+        canvas.tried(axes, place, score, held, ("kept", "dropped"), 7)
     if not num.finite(scores):
         canvas.nothing(axes, "no finite score")
     axes.set_ylabel("validation loss")
