@@ -31,7 +31,8 @@ WARM, BATCH = 0.5, 64
 PASSES = 15.0
 # Samples of that part, at least: fewer say nothing of the others.
 LEAST_PART = 128
-# From so many branches on those of the second heat are twice as long.
+# From so many branches on the search goes on with `WIDTH`, not with the best alone, and those of
+# the second heat are twice as long.
 MANY = 12
 # Validation samples that branches are scored on, at most, and at least.
 SAMPLES, LEAST_SAMPLES = 2048, 100
@@ -82,6 +83,7 @@ class Augmentation(MetaLearner):
         "optimization.schedule",
         "optimization.weight_decay",
         "regularization.clip_norm",
+        "regularization.decay",
         "regularization.ema_decay",
         "sampling",
     )
@@ -96,6 +98,12 @@ class Augmentation(MetaLearner):
 
     def __init__(self, used: features.Features = "model") -> None:
         self.used = used
+
+    def options(self) -> str:
+        """Which features it uses; functions and models by their names."""
+        if self.used == "model":
+            return ""
+        return str(getattr(self.used, "name", None) or getattr(self.used, "__name__", self.used))
 
     def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
         """Compilation, distances, the warm state, and as many branches as there is time for."""
@@ -116,6 +124,8 @@ class Augmentation(MetaLearner):
         if studio.problem.validation.count() < LEAST_SAMPLES:
             return "too few validation samples tell policies apart"
         plan = _plan(self.allowance(planned), studio, planned)
+        if studio.train.size is None:
+            return "of data without an end no sample is seen twice, as far as is known"
         share = COMPILING_SHARE * min(1.0, plan.passes / PASSES)
         if plan.compiling > share * planned.seconds:
             return (
@@ -188,7 +198,7 @@ class Augmentation(MetaLearner):
             groups,
             ladders,
             soft=studio.open_to(_changed(recipe, {"augmentation.policy": Policy()})) == "any",
-            decay=float(numbers(studio.trainer.optimizer).get("weight_decay") or 0.0),
+            decay=_decay(studio, recipe),
             dropout=bool(dropout.layers_of(studio.problem.model)),
             free=free,
         )
@@ -208,6 +218,7 @@ class Plan:
         images: Whose distances are measured.
         compiling: Seconds until there is a compiled step.
         each: Seconds of a branch.
+        warming: Seconds of the steps before them.
         seconds: What all but compiling takes.
     """
 
@@ -220,6 +231,7 @@ class Plan:
     images: int
     compiling: float
     each: float
+    warming: float
     seconds: float
 
 
@@ -240,20 +252,21 @@ class _Branches:
         self, stages: Sequence[candidates.Stage]
     ) -> tuple[list[beam.Node], int, pairs.Difference | None]:
         """All that was tried, the index of the best, and how it fared in a second heat."""
-        times = 2 if self.plan.trials >= MANY else 1
+        times, width = (2, WIDTH) if self.plan.trials >= MANY else (1, 1)
 
         def score(config: beam.Config) -> beam.Floats:
             return self.score(config, stages)
 
+        usual = [k for k, stage in enumerate(stages) if stage.name in candidates.FIRST]
         nodes = beam.search(
             [len(stage.options) for stage in stages],
             score,
             first=candidates.first(stages),
-            usual=[k for k, stage in enumerate(stages) if stage.name in candidates.FIRST],
-            width=WIDTH,
+            usual=usual,
+            width=width,
             enough=lambda _: self.late(1 + 2 * times),
         )
-        best = beam.chosen(nodes)
+        best = beam.chosen(nodes, usual)
         if not best:
             return nodes, best, None
         one, other = (self.score(nodes[k].config, stages, 1, times) for k in (best, 0))
@@ -289,7 +302,7 @@ class _Branches:
         each = self.plan.each
         if self.done > 1:
             each = (now - self.second) / (self.done - 1)
-        return now + further * each > self.ready + self.plan.seconds
+        return now + further * each > self.ready + self.plan.seconds - self.plan.warming
 
     def cost(self) -> Cost:
         """What it took so far."""
@@ -313,7 +326,8 @@ def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
     scoring = scoring_seconds(studio, planned, SAMPLES)
     for steps, least in LENGTHS.items():
         warm = math.ceil(WARM * steps)
-        fixed = warm * step + images * per_image
+        warming = warm * step
+        fixed = warming + images * per_image
         each = steps * step + scoring
         if planned.timed:
             each += (SLOWER - 1.0) * steps * step + AROUND
@@ -326,7 +340,7 @@ def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
     part = int(np.clip(seen / seldom, min(LEAST_PART, size), size))
     compiling = costs.compile + COMPILING if planned.timed else 0.0
     seconds = fixed + trials * each
-    return Plan(steps, trials, warm, batch, passes, part, images, compiling, each, seconds)
+    return Plan(steps, trials, warm, batch, passes, part, images, compiling, each, warming, seconds)
 
 
 def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
@@ -336,6 +350,13 @@ def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
         group, name = path.split(".")
         groups.setdefault(group, {})[name] = value
     return recipe.learn("augmentation", **groups)
+
+
+def _decay(studio: Studio, recipe: Recipe) -> float:
+    """The weight decay that there is to be raised and cut; 0 for none."""
+    if recipe.regularization.decay != "constant":
+        return 0.0
+    return float(numbers(studio.trainer.optimizer)["weight_decay"] or 0.0)
 
 
 def _images(studio: Studio, count: int) -> npt.NDArray[Any]:

@@ -93,7 +93,7 @@ def search(
     begun = None if first is None else tried(0, first)
     kept = [0] if begun is None else [0, begun]
     for stage, count in enumerate(options):
-        best = chosen(nodes)
+        best = chosen(nodes, usual)
         others = sorted({*kept} - {best}, key=lambda k: nodes[k].mean)
         kept = [best, *others[: width - 1]]
         for parent in tuple(kept):
@@ -103,17 +103,27 @@ def search(
     return nodes
 
 
-def chosen(nodes: Sequence[Node]) -> int:
-    """Index of the adopted node of the lowest loss, or of the least within one standard error."""
+def chosen(nodes: Sequence[Node], usual: Collection[int] = ()) -> int:
+    """Index of the adopted node of the lowest loss, or of the least within one standard error.
+
+    Args:
+        nodes: What was tried.
+        usual: Stages of which the best is not stripped for that.
+    """
     adopted = [k for k, node in enumerate(nodes) if node.adopted]
     best = min(adopted, key=lambda k: nodes[k].mean)
+
+    def stripped(k: int) -> bool:
+        return any(nodes[k].config[stage] < nodes[best].config[stage] for stage in usual)
 
     def stands(k: int) -> bool:
         difference = pairs.difference(nodes[k].scores, nodes[best].scores)
         return difference.mean <= difference.error
 
     within = [
-        k for k in adopted if k == best or (nodes[k].amount < nodes[best].amount and stands(k))
+        k
+        for k in adopted
+        if k == best or (nodes[k].amount < nodes[best].amount and not stripped(k) and stands(k))
     ]
     return min(within, key=lambda k: (nodes[k].amount, nodes[k].mean))
 

@@ -49,13 +49,11 @@ class Stage:
         name: What is decided.
         options: Their names, weakest first.
         parts: What each adds: slots, a mixing, or values of the recipe.
-        groups: The distance group of each, where they differ by that.
     """
 
     name: str
     options: tuple[str, ...]
     parts: tuple[tuple[Slot, ...] | Mixing | Changes, ...]
-    groups: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +152,7 @@ def stages(
             parts = {k: (slot,) for k, slot in slots.items() if slot and slot != slots.get(k - 1)}
             if parts:
                 names = tuple(f"{cluster} {k + 1}" for k in parts)
-                found.append(Stage(cluster, names, tuple(parts.values()), tuple(parts)))
+                found.append(Stage(cluster, names, tuple(parts.values())))
         found.append(_turns())
         if soft:
             mixes = (Mixing(cutmix=0.5), Mixing(mixup=0.5))

@@ -54,8 +54,7 @@ def full(first: npt.ArrayLike, second: npt.ArrayLike) -> Floats:
     else:
         values, vectors = np.linalg.eigh(one.T @ one)
         root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-        moved = other @ root
-        inner = np.linalg.eigvalsh(moved.swapaxes(-1, -2) @ moved)
+        inner = np.linalg.eigvalsh(root @ (other.swapaxes(-1, -2) @ other) @ root)
         cross = np.sqrt(np.maximum(inner, 0.0)).sum(axis=-1)
     spread = (one**2).sum() + (other**2).sum(axis=(-2, -1))
     return np.asarray((mean**2).sum(axis=-1) + spread - 2.0 * cross)

@@ -99,13 +99,24 @@ def test_what_is_missed_is_not_taken_away() -> None:
 def test_the_usual_is_only_given_up_where_that_is_better_beyond_chance(
     harm: float, best: Config
 ) -> None:
-    """A standard error is 0.02 / √200 = 0.0014."""
+    """A standard error of a difference is 0.02 √(2 / 200) = 0.002."""
 
     def loss(config: Config) -> float:
         return -0.5 * bool(config[1]) + harm * bool(config[0])
 
     nodes = beam.search((1, 1), scores(loss, 0.02), first=(1, 1), usual=[0, 1], width=1)
     assert found(nodes) == best
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_the_best_is_not_stripped_of_the_usual_for_a_tie(width: int) -> None:
+    """What is on from the beginning and makes no difference stays, however it is come to."""
+
+    def loss(config: Config) -> float:
+        return -0.5 * bool(config[0])
+
+    nodes = beam.search((1, 1), scores(loss, 0.02), first=(1, 1), usual=[0, 1], width=width)
+    assert nodes[beam.chosen(nodes, [0, 1])].config == (1, 1)
 
 
 def test_a_loss_that_is_not_finite_loses() -> None:
