@@ -7,7 +7,8 @@ share data, split and initial weights.
 
     python benchmarks/augmentation_search.py --set cifar10 --seeds 5
 
-`--first` and `--join` make a measurement of several calls.
+`--first` and `--join` make a measurement of several calls. `--arms searched greedy` with more time
+(`--seconds 300`) compares the beam with greedy stacking, stage by stage from nothing.
 """
 
 from __future__ import annotations
@@ -95,7 +96,9 @@ def one(name: str, arm: str, seed: int, seconds: float, width: int) -> dict[str,
     train, test = data(name, seed)
     model = network(train[0].shape[1:], 10, width, seed)
     recipe = stated()
-    if arm != "searched":
+    if arm == "greedy":
+        stack_greedily()
+    elif arm != "searched":
         recipe = recipe.give(augmentation={"policy": arm})
     start = time.monotonic()
     report = etude.fit(
@@ -121,8 +124,17 @@ def one(name: str, arm: str, seed: int, seconds: float, width: int) -> dict[str,
         "predicted": 0.0 if study is None else study.predicted.seconds,
         "compiling": (study.evidence.get("plan") or {}).get("compiling", 0.0) if study else 0.0,
         "policy": str(report.recipe.augmentation.policy),
+        "trials": [trial["told"] for trial in study.evidence.get("trials", ())] if study else [],
         "why": "" if study is None else study.why,
     }
+
+
+def stack_greedily() -> None:
+    """Lets searches of this process begin with nothing, and go on with the best alone."""
+    from etude_metalearners import augmentation, candidates
+
+    candidates.first = lambda stages: None  # type: ignore[assignment]
+    augmentation.WIDTH = 1
 
 
 def apart(options: Sequence[str]) -> dict[str, Any]:
@@ -155,7 +167,7 @@ def main() -> None:
     parser.add_argument("--set", default="cifar10", choices=LABELS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first", type=int, default=0, help="first seed")
-    parser.add_argument("--arms", nargs="*", default=list(ARMS))
+    parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=(*ARMS, "greedy"))
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--one", action="store_true", help="one arm, printed as JSON")
