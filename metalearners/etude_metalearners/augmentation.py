@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 LENGTHS = {240: 32, 160: 28, 120: 24, 80: 20, 60: 16, 40: 6, 30: 4}
 # Steps before the branches as a share of theirs, and samples of a batch in both.
 WARM, BATCH = 0.5, 64
-# Passes over the part that trials see, where the run makes as many; more teach nothing more.
-PASSES = 15.0
+# Passes over the part that trials see, where the run makes as many. With 15 of them a set that is
+# learned fast is not yet known by heart, and augmentation seems to harm where it helps long runs.
+PASSES = 30.0
 # Samples of that part, at least: fewer say nothing of the others.
 LEAST_PART = 128
 # From so many branches on the search goes on with `WIDTH`, not with the best alone, and those of
@@ -45,8 +46,8 @@ GROUPS, WIDTH = 5, 2
 FORWARD, PER_PIXEL, SLOWER, AROUND = 0.4, 1.5e-7, 1.2, 0.35
 # Seconds that tracing and compiling the augmenting step takes beyond the step's own (a run that
 # adopts a policy needs them in any case), and the share of the run that it may take; less where the
-# run makes fewer than `PASSES` over the data, and augmentation is worth less.
-COMPILING, COMPILING_SHARE = 6.0, 0.2
+# run makes fewer than so many passes over the data, and augmentation is worth less.
+COMPILING, COMPILING_SHARE, WORTHWHILE = 6.0, 0.2, 15.0
 
 
 class Augmentation(MetaLearner):
@@ -55,7 +56,7 @@ class Augmentation(MetaLearner):
     How far each transform takes images at each magnitude is told by the Fréchet distance between
     features, and transforms of like distances are one group: the search is over few groups, not
     over many transforms and magnitudes. It is a beam search that begins with what an expert
-    would, mirrored and moved images.
+    would: mirrored and moved images, and TrivialAugment.
 
     Candidates are compared in a miniature of the run: as many passes as the run will make, over a
     part of the training set that is as small as a trial is short. There the network comes to
@@ -67,12 +68,13 @@ class Augmentation(MetaLearner):
     A candidate is adopted where its loss is lower beyond 2.8 standard errors of the paired
     difference; one with a group less or a weaker one, where it is not higher by more than one;
     mirror and moving, once they are on, stay unless it is better without them beyond 2.8. The
-    best must be better than no augmentation again, beyond 2.8, from a branch with another order of
-    samples.
+    best must be better than no augmentation again, by one, from a branch with another order of
+    samples, and beyond 2.8 in both together.
 
     Args:
         used: The features: `"model"`, those of the problem's model in its warm state; `"pixels"`,
             statistics of pixels; or a function or Keras model of a batch of images.
+        full: Whether distances are taken with full covariances; else with diagonal ones.
     """
 
     name: ClassVar[str] = "augmentation"
@@ -96,14 +98,13 @@ class Augmentation(MetaLearner):
     )
     share: ClassVar[float] = 0.75
 
-    def __init__(self, used: features.Features = "model") -> None:
-        self.used = used
+    def __init__(self, used: features.Features = "model", *, full: bool = False) -> None:
+        self.used, self.full = used, full
 
     def options(self) -> str:
-        """Which features it uses; functions and models by their names."""
-        if self.used == "model":
-            return ""
-        return str(getattr(self.used, "name", None) or getattr(self.used, "__name__", self.used))
+        """Which features and covariances it uses; functions and models by their names."""
+        name = getattr(self.used, "name", None) or getattr(self.used, "__name__", self.used)
+        return f"{name} full" if self.full else str(name)
 
     def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
         """Compilation, distances, the warm state, and as many branches as there is time for."""
@@ -126,7 +127,7 @@ class Augmentation(MetaLearner):
         plan = _plan(self.allowance(planned), studio, planned)
         if studio.train.size is None:
             return "of data without an end no sample is seen twice, as far as is known"
-        share = COMPILING_SHARE * min(1.0, plan.passes / PASSES)
+        share = COMPILING_SHARE * min(1.0, plan.passes / WORTHWHILE)
         if plan.compiling > share * planned.seconds:
             return (
                 f"the step with augmentation takes {plan.compiling:.1f} s to compile, over "
@@ -150,11 +151,11 @@ class Augmentation(MetaLearner):
             branches.begin()
             images = _images(studio, plan.images)
             able = [name for name in INDEX if possible(name, images.shape[-1])]
-            ladders = distances.measure(transformer, images, names=able)
+            ladders = distances.measure(transformer, images, names=able, full=self.full)
             groups = candidates.grouped(ladders, GROUPS)
             stages = self._stages(studio, recipe, ladders, groups)
             nodes, best, heat = branches.search(stages)
-            won = heat is not None and heat.better
+            won = heat is not None and heat.won
             changes = candidates.changes(nodes[best if won else 0].config, stages)
             shown = pictures.made(ladders, transformer, changes["augmentation.policy"], images)
         return self.finding(
@@ -165,7 +166,8 @@ class Augmentation(MetaLearner):
             evidence={
                 "trials": [_row(node, stages) for node in nodes],
                 "chosen": best if won else 0,
-                "second_heat": None if heat is None else [heat.mean, heat.error],
+                "second_heat": None if heat is None else [heat.second.mean, heat.second.error],
+                "both_heats": None if heat is None else [heat.both.mean, heat.both.error],
                 "distances": {
                     "names": list(ladders.names),
                     "magnitudes": list(ladders.magnitudes),
@@ -235,6 +237,25 @@ class Plan:
     seconds: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Heat:
+    """How the best fared against nothing with another order of samples.
+
+    Attributes:
+        second: The difference of that heat.
+        both: That of the sums of both heats' losses. An order makes a difference that the
+            samples' spread does not show; half of it is gone here.
+    """
+
+    second: pairs.Difference
+    both: pairs.Difference
+
+    @property
+    def won(self) -> bool:
+        """Whether it was better again by a standard error, and is beyond doubt in both."""
+        return self.second.mean < -self.second.error and self.both.better
+
+
 class _Branches:
     """Runs branches, and knows how many more there is time for."""
 
@@ -250,14 +271,14 @@ class _Branches:
 
     def search(
         self, stages: Sequence[candidates.Stage]
-    ) -> tuple[list[beam.Node], int, pairs.Difference | None]:
+    ) -> tuple[list[beam.Node], int, Heat | None]:
         """All that was tried, the index of the best, and how it fared in a second heat."""
         times, width = (2, WIDTH) if self.plan.trials >= MANY else (1, 1)
 
         def score(config: beam.Config) -> beam.Floats:
             return self.score(config, stages)
 
-        usual = [k for k, stage in enumerate(stages) if stage.name in candidates.FIRST]
+        usual = [k for k, stage in enumerate(stages) if stage.name in candidates.USUAL]
         nodes = beam.search(
             [len(stage.options) for stage in stages],
             score,
@@ -270,7 +291,8 @@ class _Branches:
         if not best:
             return nodes, best, None
         one, other = (self.score(nodes[k].config, stages, 1, times) for k in (best, 0))
-        return nodes, best, pairs.difference(one, other)
+        both = pairs.difference(one + nodes[best].scores, other + nodes[0].scores)
+        return nodes, best, Heat(pairs.difference(one, other), both)
 
     def score(
         self,
@@ -383,7 +405,7 @@ def _row(node: beam.Node, stages: Sequence[candidates.Stage]) -> dict[str, Any]:
 def _why(
     nodes: Sequence[beam.Node],
     best: int,
-    heat: pairs.Difference | None,
+    heat: Heat | None,
     stages: Sequence[candidates.Stage],
 ) -> str:
     tried = len(nodes) - 1
@@ -393,14 +415,14 @@ def _why(
             f"{pairs.BOUND:g} standard errors."
         )
     told = candidates.told(nodes[best].config, stages)
-    if not heat.better:
+    if not heat.won:
         return (
             f"Of {tried} candidates {told} was best, but not better again with another order of "
-            "samples."
+            "samples, or not beyond chance in both together."
         )
+    sure = -heat.both.mean / max(heat.both.error, 1e-12)
     return (
         f"Of {tried} candidates {told} is best: in a miniature of the run it lowers the validation "
         f"loss from {nodes[0].mean:.3f} to {nodes[best].mean:.3f}, and with another order of "
-        f"samples again by {-heat.mean:.3f}, {-heat.mean / max(heat.error, 1e-12):.1f} standard "
-        "errors."
+        f"samples again by {-heat.second.mean:.3f}; both together are {sure:.1f} standard errors."
     )

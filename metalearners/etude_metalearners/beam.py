@@ -59,17 +59,17 @@ def search(
     options: Sequence[int],
     score: Callable[[Config], Floats],
     *,
-    first: Config | None = None,
+    first: Sequence[Config] = (),
     usual: Collection[int] = (),
     width: int = 2,
     enough: Callable[[int], bool] = lambda done: False,
 ) -> list[Node]:
-    """Tries nothing and a first configuration, then goes from stage to stage.
+    """Tries nothing and what is known to help, then goes from stage to stage.
 
     Args:
         options: How many options each stage has, weakest first, off not counted.
         score: Losses of a configuration.
-        first: What may be on from the beginning.
+        first: Configurations to begin with, each against nothing.
         usual: Stages that are taken to help until something else is shown: without them, or
             with less of them, a configuration must be better beyond chance like any other.
         width: How many are gone on with after each stage. The best that is adopted is always among
@@ -90,8 +90,8 @@ def search(
         nodes.append(_compared(config, score(config), nodes, base, usual))
         return len(nodes) - 1
 
-    begun = None if first is None else tried(0, first)
-    kept = [0] if begun is None else [0, begun]
+    begun = [tried(0, config) for config in first]
+    kept = [0, *(found for found in begun if found is not None)]
     for stage, count in enumerate(options):
         best = chosen(nodes, usual)
         others = sorted({*kept} - {best}, key=lambda k: nodes[k].mean)

@@ -171,14 +171,14 @@ def stages(
     return found
 
 
-FIRST = ("mirror", "moved")
+USUAL = ("mirror", "moved")
 """Stages that are on in the first candidate: what an expert would begin with, if told nothing."""
 
 
-def first(stages_: Sequence[Stage]) -> Config | None:
-    """The configuration that is tried first; `None` where there is nothing usual to try."""
-    config = tuple(int(stage.name in FIRST) for stage in stages_)
-    return config if any(config) else None
+def first(stages_: Sequence[Stage]) -> list[Config]:
+    """What is tried first, each by itself: the usual, and a policy known to help."""
+    found = [tuple(int(stage.name in names) for stage in stages_) for names in (USUAL, ("known",))]
+    return [config for config in found if any(config)]
 
 
 def changes(config: Config, stages_: Sequence[Stage]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def test_what_helps_only_together_needs_a_beam() -> None:
 
 
 def test_or_a_beginning_which_has_it_on() -> None:
-    nodes = beam.search(OPTIONS, scores(together, 0.01), width=1, first=(1, 1, 1))
+    nodes = beam.search(OPTIONS, scores(together, 0.01), width=1, first=[(1, 1, 1)])
     assert found(nodes) == (1, 1, 0)
 
 
@@ -75,7 +75,7 @@ def test_what_makes_no_difference_is_taken_away_again() -> None:
     def loss(config: Config) -> float:
         return -0.5 * bool(config[1]) - 1e-4 * bool(config[0])
 
-    nodes = beam.search((1, 1), scores(loss, 0.02), first=(1, 1), width=1)
+    nodes = beam.search((1, 1), scores(loss, 0.02), first=[(1, 1)], width=1)
     assert found(nodes) == (0, 1)
 
 
@@ -83,7 +83,7 @@ def test_of_two_strengths_that_cannot_be_told_apart_the_weaker_stands() -> None:
     def loss(config: Config) -> float:
         return (0.0, -0.5, -0.5003, -0.5006)[config[0]]
 
-    for first in (None, (2,), (3,)):
+    for first in ([], [(2,)], [(3,)], [(1,), (3,)]):
         assert found(beam.search((3,), scores(loss, 0.02), first=first)) == (1,)
 
 
@@ -91,7 +91,7 @@ def test_what_is_missed_is_not_taken_away() -> None:
     def loss(config: Config) -> float:
         return -0.5 * bool(config[1]) - 0.1 * bool(config[0])
 
-    nodes = beam.search((1, 1), scores(loss, 0.02), first=(1, 1), width=1)
+    nodes = beam.search((1, 1), scores(loss, 0.02), first=[(1, 1)], width=1)
     assert found(nodes) == (1, 1)
 
 
@@ -104,7 +104,7 @@ def test_the_usual_is_only_given_up_where_that_is_better_beyond_chance(
     def loss(config: Config) -> float:
         return -0.5 * bool(config[1]) + harm * bool(config[0])
 
-    nodes = beam.search((1, 1), scores(loss, 0.02), first=(1, 1), usual=[0, 1], width=1)
+    nodes = beam.search((1, 1), scores(loss, 0.02), first=[(1, 1)], usual=[0, 1], width=1)
     assert found(nodes) == best
 
 
@@ -115,7 +115,7 @@ def test_the_best_is_not_stripped_of_the_usual_for_a_tie(width: int) -> None:
     def loss(config: Config) -> float:
         return -0.5 * bool(config[0])
 
-    nodes = beam.search((1, 1), scores(loss, 0.02), first=(1, 1), usual=[0, 1], width=width)
+    nodes = beam.search((1, 1), scores(loss, 0.02), first=[(1, 1)], usual=[0, 1], width=width)
     assert nodes[beam.chosen(nodes, [0, 1])].config == (1, 1)
 
 
@@ -128,7 +128,7 @@ def test_a_loss_that_is_not_finite_loses() -> None:
 
 def test_there_are_no_more_trials_than_there_is_time_for() -> None:
     nodes = beam.search(
-        OPTIONS, scores(separable, 0.01), first=(1, 1, 1), enough=lambda done: done >= 3
+        OPTIONS, scores(separable, 0.01), first=[(1, 1, 1)], enough=lambda done: done >= 3
     )
     assert [node.config for node in nodes[:2]] == [(0, 0, 0), (1, 1, 1)]
     assert len(nodes) == 3

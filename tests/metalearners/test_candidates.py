@@ -106,12 +106,12 @@ def test_what_cannot_be_or_is_given_is_no_stage() -> None:
 
 def test_what_an_expert_would_begin_with_is_first() -> None:
     made = stages()
-    config = candidates.first(made)
-    assert config is not None
+    config, other = candidates.first(made)
     assert candidates.told(config, made) == "mirrored, moved"
+    assert candidates.told(other, made) == "TrivialAugment"
     policy = candidates.changes(config, made)["augmentation.policy"]
     assert policy.slots == standard_cifar().slots
-    assert candidates.first(stages(free=("regularization.dropout",))) is None
+    assert candidates.first(stages(free=("regularization.dropout",))) == []
 
 
 def test_a_configuration_is_a_policy_and_values() -> None:

@@ -121,10 +121,11 @@ def composed(s: Any, u: Any, mean: Any) -> Any:
     channels = mean.shape[1]
     matrix: Any = None
     offset: Any = None
-    for index, (name, function) in enumerate(TRANSFORMS.items()):
+    draws = zip(ops.unstack(s, axis=1), ops.unstack(u, axis=1), strict=True)
+    for (name, function), (strength, uniform) in zip(TRANSFORMS.items(), draws, strict=True):
         if not possible(name, channels):
             continue
-        step = function(s[:, index], u[:, index], mean)
+        step = function(strength, uniform, mean)
         turn, add = step[..., :channels], step[..., channels]
         mean = ops.matmul(turn, mean[..., None])[..., 0] + add
         if matrix is None:

@@ -195,8 +195,9 @@ def composed(s: Any, u: Any, frame: Frame) -> Any:
         frame: (height, width).
     """
     product: Any = None
-    for index, function in enumerate(TRANSFORMS.values()):
-        matrix = function(s[:, index], u[:, index], frame)
+    draws = zip(ops.unstack(s, axis=1), ops.unstack(u, axis=1), strict=True)
+    for function, (strength, uniform) in zip(TRANSFORMS.values(), draws, strict=True):
+        matrix = function(strength, uniform, frame)
         product = matrix if product is None else ops.matmul(product, matrix)
     return product
 
@@ -324,9 +325,11 @@ def _matrix(
 ) -> Any:
     """[[a, b, c], [d, e, f], [g, h, 1]] from numbers and `(batch,)` tensors."""
     entries = (a, b, c, d, e, f, g, h, 1.0)
-    zero = ops.zeros_like(next(entry for entry in entries if not isinstance(entry, float)))
-    stacked = ops.stack([zero + entry for entry in entries], axis=1)
-    return ops.reshape(stacked, (-1, 3, 3))
+    like = next(entry for entry in entries if not isinstance(entry, float))
+    # Every operation takes time to trace: these two serve all entries.
+    known = {0.0: ops.zeros_like(like), 1.0: ops.ones_like(like)}
+    rows = [known[entry] if isinstance(entry, float) else entry for entry in entries]
+    return ops.reshape(ops.stack(rows, axis=1), (-1, 3, 3))
 
 
 def _entry(matrix: Any, row: int, column: int) -> Any:
