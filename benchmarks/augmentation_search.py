@@ -89,35 +89,37 @@ def stated(decay: float = DECAY, **others: Any) -> Any:
     )
 
 
-def one(name: str, arm: str, seed: int, seconds: float, width: int) -> dict[str, Any]:
-    """Trains one arm."""
+def fitted(
+    name: str, seed: int, width: int, recipe: Any, keep: Sequence[str], **limits: Any
+) -> tuple[Any, Any, float]:
+    """Trains the network within limits: model, report, and seconds."""
     import etude
 
     train, test = data(name, seed)
     model = network(train[0].shape[1:], 10, width, seed)
+    start = time.monotonic()
+    report = etude.fit(
+        model, train, test=test, recipe=recipe, keep=keep, seed=seed, verbose=0, **limits
+    )
+    return model, report, time.monotonic() - start
+
+
+def one(name: str, arm: str, seed: int, seconds: float, width: int) -> dict[str, Any]:
+    """Trains one arm."""
     recipe = stated()
     if arm == "greedy":
         stack_greedily()
     elif arm != "searched":
         recipe = recipe.give(augmentation={"policy": arm})
-    start = time.monotonic()
-    report = etude.fit(
-        model,
-        train,
-        test=test,
-        recipe=recipe,
-        keep=("compute", "optimization"),
-        time_budget=seconds,
-        seed=seed,
-        verbose=0,
-    )
+    keep = ("compute", "optimization")
+    _, report, took = fitted(name, seed, width, recipe, keep, time_budget=seconds)
     study = next((f for f in report.findings if f.learner == "augmentation"), None)
     return {
         "arm": arm,
         "seed": seed,
         "error": 1.0 - report.outcome["test_accuracy"],
         "loss": report.outcome["test_loss"],
-        "seconds": time.monotonic() - start,
+        "seconds": took,
         "budget": report.budget["seconds"],
         "steps": report.budget["steps"],
         "study": 0.0 if study is None else study.true.seconds,

@@ -8,13 +8,12 @@ for every arm. Arms of a seed share data, split and initial weights.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import _common
 import numpy as np
 
-from augmentation_search import data, network, stated  # isort: skip
+from augmentation_search import fitted, stated  # isort: skip
 
 CONSTANTS = (0.0, 0.0125, 0.05, 0.2, 0.8)
 BALANCED = "balanced"
@@ -22,34 +21,21 @@ BALANCED = "balanced"
 
 def trained(decay: float | str, given: Any, seed: int) -> dict[str, Any]:
     """One arm: error and loss on test images, and the norm of all kernels."""
-    import etude
-
-    train, test = data(given.set, seed)
-    model = network(train[0].shape[1:], 10, given.width, seed)
     balanced = decay == BALANCED
     recipe = stated(
         0.0 if balanced else float(decay),
         augmentation={"policy": "standard_cifar"},
         regularization={"decay": "balanced" if balanced else "constant"},
     )
-    start = time.monotonic()
-    report = etude.fit(
-        model,
-        train,
-        test=test,
-        recipe=recipe,
-        keep=("compute", "optimization", "regularization"),
-        epochs=given.epochs,
-        seed=seed,
-        verbose=0,
-    )
+    keep = ("compute", "optimization", "augmentation", "regularization")
+    model, report, took = fitted(given.set, seed, given.width, recipe, keep, epochs=given.epochs)
     kernels = [np.asarray(w) for w in model.trainable_weights if len(w.shape) >= 2]
     return {
         "decay": decay,
         "error": 1.0 - report.outcome["test_accuracy"],
         "loss": report.outcome["test_loss"],
         "norm": float(np.sqrt(sum(np.sum(np.square(k)) for k in kernels))),
-        "seconds": time.monotonic() - start,
+        "seconds": took,
     }
 
 

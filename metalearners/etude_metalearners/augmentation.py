@@ -15,6 +15,7 @@ from etude.augment.policy import Policy
 from etude.findings import Cost, Finding, paths
 from etude.optim.momentum import numbers
 from etude.training import dropout
+from etude.training.studio import EVALUATION_FACTOR
 from etude_metalearners import beam, candidates, distances, features, pairs, pictures
 from etude_metalearners._base import MetaLearner, Planned, scoring_seconds
 
@@ -41,9 +42,13 @@ SAMPLES, LEAST_SAMPLES = 2048, 100
 FEWEST, MOST, DISTANCES = 32, 128, 0.15
 # Groups of distances, and how many configurations the search goes on with.
 GROUPS, WIDTH = 5, 2
-# Forward passes as a share of a step; seconds that transforming takes for a pixel; how many times
-# as long a step takes with augmentation; and seconds that a branch takes beside its steps.
-FORWARD, PER_PIXEL, SLOWER, AROUND = 0.4, 1.5e-7, 1.2, 0.35
+# Forward passes as a share of a step; seconds that transforming takes for a pixel, and at least for
+# a batch, however small; how many times as long a step takes with augmentation; and seconds that a
+# branch takes beside its steps.
+FORWARD, PER_PIXEL, PER_BATCH, SLOWER, AROUND = 0.4, 1.5e-7, 6e-3, 1.2, 0.35
+# Images that are transformed at once where batches have fewer. Kernels are compiled for each batch
+# size, so that larger batches stay as they are.
+AT_ONCE = 16
 # Seconds that tracing and compiling the augmenting step takes beyond the step's own (a run that
 # adopts a policy needs them in any case), and the share of the run that it may take; less where the
 # run makes fewer than so many passes over the data, and augmentation is worth less.
@@ -115,8 +120,6 @@ class Augmentation(MetaLearner):
         """As for every meta-learner; also where there is nothing to try, or to tell it by."""
         if recipe.is_given("augmentation.policy"):
             return "the policy is fixed by you"
-        if recipe.optimization.learning_rate is None:
-            return "no learning rate was found to train with"
         shape = getattr(studio.problem.model, "input_shape", None)
         if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:]:
             return "images are augmented in batches of one size"
@@ -185,7 +188,7 @@ class Augmentation(MetaLearner):
         value_range = studio.problem.value_range
         extract = features.of(self.used, studio.problem.model, value_range)
         return distances.Transformer(
-            extract, shape, value_range, batch=plan.batch, seed=studio.seed
+            extract, shape, value_range, batch=_at_once(plan.batch), seed=studio.seed
         )
 
     def _stages(
@@ -341,7 +344,8 @@ def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
     rungs = len(INDEX) * (len(distances.FEWER) - 1)
     per_image = FORWARD * step * rungs / batch
     if planned.timed:
-        per_image += PER_PIXEL * rungs * math.prod(problem.model.input_shape[1:3])
+        pixels = math.prod(problem.model.input_shape[1:3])
+        per_image += rungs * max(PER_PIXEL * pixels, PER_BATCH / _at_once(batch))
     size = 2**31 if studio.train.size is None else studio.train.size
     images = min(size, int(np.clip(DISTANCES * allowance / per_image, FEWEST, MOST)))
     passes = planned.steps * whole / size
@@ -363,6 +367,11 @@ def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
     compiling = costs.compile + COMPILING if planned.timed else 0.0
     seconds = fixed + trials * each
     return Plan(steps, trials, warm, batch, passes, part, images, compiling, each, warming, seconds)
+
+
+def _at_once(batch: int) -> int:
+    """Images that are transformed at a time: no more than evaluation has the memory for."""
+    return max(batch, min(AT_ONCE, EVALUATION_FACTOR * batch))
 
 
 def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
@@ -409,6 +418,8 @@ def _why(
     stages: Sequence[candidates.Stage],
 ) -> str:
     tried = len(nodes) - 1
+    if not tried:
+        return "There was no time left to try any policy."
     if heat is None:
         return (
             f"None of {tried} candidates lowers the validation loss of a short branch beyond "

@@ -69,7 +69,8 @@ def search(
     Args:
         options: How many options each stage has, weakest first, off not counted.
         score: Losses of a configuration.
-        first: Configurations to begin with, each against nothing.
+        first: Configurations to begin with, the likeliest to help first: each against the best
+            until then.
         usual: Stages that are taken to help until something else is shown: without them, or
             with less of them, a configuration must be better beyond chance like any other.
         width: How many are gone on with after each stage. The best that is adopted is always among
@@ -90,7 +91,7 @@ def search(
         nodes.append(_compared(config, score(config), nodes, base, usual))
         return len(nodes) - 1
 
-    begun = [tried(0, config) for config in first]
+    begun = [tried(chosen(nodes, usual), config) for config in first]
     kept = [0, *(found for found in begun if found is not None)]
     for stage, count in enumerate(options):
         best = chosen(nodes, usual)

@@ -159,15 +159,15 @@ def stages(
             found.append(Stage("mixing", ("cutmix", "mixup"), mixes))
     if soft and "regularization.label_smoothing" in open_:
         smoothed = {"regularization.label_smoothing": SMOOTHING}
-        found.append(Stage("label smoothing", (f"{SMOOTHING:g}",), (smoothed,)))
+        found.append(Stage("label smoothing", (f"label smoothing {SMOOTHING:g}",), (smoothed,)))
     if decay and "optimization.weight_decay" in open_:
         factors = (DECAY, 1.0 / DECAY)
         values = tuple({"optimization.weight_decay": decay * factor} for factor in factors)
-        found.append(Stage("weight decay", (f"× {DECAY:g}", f"/ {DECAY:g}"), values))
+        found.append(Stage("weight decay", _scaled("weight decay", DECAY), values))
     if dropout and "regularization.dropout" in open_:
         factors = (DROPOUT, 1.0 / DROPOUT)
         values = tuple({"regularization.dropout": factor} for factor in factors)
-        found.append(Stage("dropout", (f"× {DROPOUT:g}", f"/ {DROPOUT:g}"), values))
+        found.append(Stage("dropout", _scaled("dropout", DROPOUT), values))
     return found
 
 
@@ -176,7 +176,11 @@ USUAL = ("mirror", "moved")
 
 
 def first(stages_: Sequence[Stage]) -> list[Config]:
-    """What is tried first, each by itself: the usual, and a policy known to help."""
+    """What is tried first, each by itself: the usual, then a policy known to help.
+
+    Where the usual is better than nothing, the other must be better than it beyond chance: short
+    trials hardly tell them apart, and steps with the usual are faster.
+    """
     found = [tuple(int(stage.name in names) for stage in stages_) for names in (USUAL, ("known",))]
     return [config for config in found if any(config)]
 
@@ -207,6 +211,10 @@ def told(config: Config, stages_: Sequence[Stage]) -> str:
     """A configuration in words."""
     parts = [s.options[o - 1] for o, s in zip(config, stages_, strict=True) if o]
     return ", ".join(parts) or "off"
+
+
+def _scaled(name: str, factor: float) -> tuple[str, str]:
+    return f"{name} × {factor:g}", f"{name} / {factor:g}"
 
 
 def _mirror() -> Stage:

@@ -139,7 +139,6 @@ def test_what_is_given_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     ("stated", "count", "why"),
     [
         (GIVEN.give(augmentation={"policy": "none"}), 800, "fixed by you"),
-        (Recipe().give(compute={"batch_size": 16}), 800, "no learning rate"),
         (GIVEN, 160, "too few validation samples"),
     ],
 )
@@ -147,6 +146,12 @@ def test_obstacles(stated: Recipe, count: int, why: str) -> None:
     obstacle = Augmentation().obstacle(open_studio(stated, count), stated, LONG)
     assert obstacle is not None
     assert why in obstacle
+
+
+def test_an_optimizers_own_rate_is_as_good_as_a_found_one() -> None:
+    stated = Recipe().give(compute={"batch_size": 16})
+    assert stated.optimization.learning_rate is None
+    assert Augmentation().obstacle(open_studio(stated), stated, LONG) is None
 
 
 def test_other_features_are_another_finding() -> None:
@@ -213,6 +218,27 @@ def test_a_part_is_seen_as_often_as_the_run_sees_all() -> None:
         plan = augmentation._plan(1_000.0, studio, planned)
         seen = (plan.warm + plan.steps) * plan.batch
         assert seen / plan.part == pytest.approx(passes, rel=0.05)
+
+
+def test_small_batches_are_transformed_several_at_a_time_and_booked_by_the_call() -> None:
+    """One image at a time took ten times as long as was booked."""
+    plans = {}
+    for batch in (1, 2, 16):
+        stated = GIVEN.give(compute={"batch_size": batch})
+        planned = Planned(100_000, 1_000.0, CostModel(0.001, 0.1, 2.0), timed=True)
+        plans[batch] = augmentation._plan(100.0, open_studio(stated), planned)
+        rungs = len(augmentation.INDEX) * (len(augmentation.distances.FEWER) - 1)
+        calls = plans[batch].images * rungs / augmentation._at_once(batch)
+        assert calls * augmentation.PER_BATCH <= augmentation.DISTANCES * 100.0
+    assert [augmentation._at_once(batch) for batch in (1, 2, 16, 64)] == [4, 8, 16, 64]
+    assert plans[1].images < plans[2].images < plans[16].images
+
+
+def test_a_search_without_time_for_any_policy_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augmentation._Branches, "late", lambda self, further: True)
+    finding = searched(monkeypatch, lambda recipe: 1.0)
+    assert finding.why == "There was no time left to try any policy."
+    assert not finding.apply(GIVEN).augmentation.policy.slots
 
 
 def real(x: np.ndarray, y: np.ndarray, allowance: float = 1_200.0) -> tuple[Finding, list[str]]:

@@ -87,6 +87,33 @@ def test_of_two_strengths_that_cannot_be_told_apart_the_weaker_stands() -> None:
         assert found(beam.search((3,), scores(loss, 0.02), first=first)) == (1,)
 
 
+@pytest.mark.parametrize(("gain", "best"), [(0.0, (1, 0)), (0.003, (1, 0)), (0.1, (0, 1))])
+def test_of_two_beginnings_the_second_must_be_better_beyond_chance(
+    gain: float, best: Config
+) -> None:
+    """A standard error of a difference is 0.02 √(2 / 200) = 0.002."""
+
+    def loss(config: Config) -> float:
+        return 0.0 if config == (0, 0) else -0.5 - gain * (config == (0, 1))
+
+    nodes = beam.search(
+        (1, 1), scores(loss, 0.02), first=[(1, 0), (0, 1)], enough=lambda done: done >= 3
+    )
+    assert found(nodes) == best
+    assert nodes[2].base == 1
+
+
+def test_a_beginning_after_one_that_does_not_help_need_only_beat_nothing() -> None:
+    def loss(config: Config) -> float:
+        return -0.5 if config == (0, 1) else 0.0
+
+    nodes = beam.search(
+        (1, 1), scores(loss, 0.02), first=[(1, 0), (0, 1)], enough=lambda done: done >= 3
+    )
+    assert found(nodes) == (0, 1)
+    assert nodes[2].base == 0
+
+
 def test_what_is_missed_is_not_taken_away() -> None:
     def loss(config: Config) -> float:
         return -0.5 * bool(config[1]) - 0.1 * bool(config[0])
