@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -74,7 +75,8 @@ class Augmentation(MetaLearner):
     difference; one with a group less or a weaker one, where it is not higher by more than one;
     mirror and moving, once they are on, stay unless it is better without them beyond 2.8. The
     best must be better than no augmentation again, by one, from a branch with another order of
-    samples, and beyond 2.8 in both together.
+    samples, and beyond 2.8 in both together; and so than mirror and moving where it is to take
+    their place.
 
     Args:
         used: The features: `"model"`, those of the problem's model in its warm state; `"pixels"`,
@@ -242,16 +244,18 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Heat:
-    """How the best fared against nothing with another order of samples.
+    """How one candidate fared against another with another order of samples.
 
     Attributes:
         second: The difference of that heat.
         both: That of the sums of both heats' losses. An order makes a difference that the
             samples' spread does not show; half of it is gone here.
+        failed: Index of a candidate that was best, and not better than the usual again.
     """
 
     second: pairs.Difference
     both: pairs.Difference
+    failed: int | None = None
 
     @property
     def won(self) -> bool:
@@ -282,20 +286,35 @@ class _Branches:
             return self.score(config, stages)
 
         usual = [k for k, stage in enumerate(stages) if stage.name in candidates.USUAL]
+        first = candidates.first(stages)
+
+        def enough(nodes: Sequence[beam.Node]) -> bool:
+            rivals = beam.replaced(nodes, beam.chosen(nodes, usual), first, usual)
+            return self.late(1 + times * (2 + (rivals is not None)))
+
         nodes = beam.search(
             [len(stage.options) for stage in stages],
             score,
-            first=candidates.first(stages),
+            first=first,
             usual=usual,
             width=width,
-            enough=lambda _: self.late(1 + 2 * times),
+            enough=enough,
         )
         best = beam.chosen(nodes, usual)
         if not best:
             return nodes, best, None
-        one, other = (self.score(nodes[k].config, stages, 1, times) for k in (best, 0))
-        both = pairs.difference(one + nodes[best].scores, other + nodes[0].scores)
-        return nodes, best, Heat(pairs.difference(one, other), both)
+        again = functools.cache(lambda k: self.score(nodes[k].config, stages, 1, times))
+
+        def heat(one: int, other: int, failed: int | None = None) -> Heat:
+            summed = (nodes[k].scores + again(k) for k in (one, other))
+            return Heat(
+                pairs.difference(again(one), again(other)), pairs.difference(*summed), failed
+            )
+
+        rival = beam.replaced(nodes, best, first, usual)
+        if rival is None or heat(best, rival).won:
+            return nodes, best, heat(best, 0)
+        return nodes, rival, heat(rival, 0, failed=best)
 
     def score(
         self,
@@ -432,8 +451,13 @@ def _why(
             "samples, or not beyond chance in both together."
         )
     sure = -heat.both.mean / max(heat.both.error, 1e-12)
+    failed = ""
+    if heat.failed is not None:
+        other = candidates.told(nodes[heat.failed].config, stages)
+        failed = f" {other[0].upper()}{other[1:]} was better than that, but not again."
     return (
         f"Of {tried} candidates {told} is best: in a miniature of the run it lowers the validation "
-        f"loss from {nodes[0].mean:.3f} to {nodes[best].mean:.3f}, and with another order of "
-        f"samples again by {-heat.second.mean:.3f}; both together are {sure:.1f} standard errors."
+        f"loss from {nodes[0].mean:.3g} to {nodes[best].mean:.3g}, and with another order of "
+        f"samples again by {-heat.second.mean:.3g}; both together are {sure:.1f} standard "
+        f"errors.{failed}"
     )

@@ -62,7 +62,7 @@ def search(
     first: Sequence[Config] = (),
     usual: Collection[int] = (),
     width: int = 2,
-    enough: Callable[[int], bool] = lambda done: False,
+    enough: Callable[[Sequence[Node]], bool] = lambda nodes: False,
 ) -> list[Node]:
     """Tries nothing and what is known to help, then goes from stage to stage.
 
@@ -75,7 +75,7 @@ def search(
             with less of them, a configuration must be better beyond chance like any other.
         width: How many are gone on with after each stage. The best that is adopted is always among
             them; 1 is greedy.
-        enough: Says from the number of trials done whether there may be no more.
+        enough: Says from what was tried whether there may be no more.
 
     Returns:
         All that was tried, in order; the first has everything off.
@@ -85,7 +85,7 @@ def search(
 
     def tried(parent: int, config: Config) -> int | None:
         known = next((k for k, node in enumerate(nodes) if node.config == config), None)
-        if known is not None or enough(len(nodes)):
+        if known is not None or enough(nodes):
             return known
         base = parent if nodes[parent].adopted else nodes[parent].base
         nodes.append(_compared(config, score(config), nodes, base, usual))
@@ -114,9 +114,6 @@ def chosen(nodes: Sequence[Node], usual: Collection[int] = ()) -> int:
     adopted = [k for k, node in enumerate(nodes) if node.adopted]
     best = min(adopted, key=lambda k: nodes[k].mean)
 
-    def stripped(k: int) -> bool:
-        return any(nodes[k].config[stage] < nodes[best].config[stage] for stage in usual)
-
     def stands(k: int) -> bool:
         difference = pairs.difference(nodes[k].scores, nodes[best].scores)
         return difference.mean <= difference.error
@@ -124,9 +121,37 @@ def chosen(nodes: Sequence[Node], usual: Collection[int] = ()) -> int:
     within = [
         k
         for k in adopted
-        if k == best or (nodes[k].amount < nodes[best].amount and not stripped(k) and stands(k))
+        if k == best
+        or (
+            nodes[k].amount < nodes[best].amount
+            and not _stripped(nodes[k].config, nodes[best].config, usual)
+            and stands(k)
+        )
     ]
     return min(within, key=lambda k: (nodes[k].amount, nodes[k].mean))
+
+
+def replaced(
+    nodes: Sequence[Node], best: int, first: Sequence[Config], usual: Collection[int]
+) -> int | None:
+    """Index of the adopted beginning of which the best lacks something usual; `None` for none.
+
+    Args:
+        nodes: What was tried.
+        best: Index of the best.
+        first: Configurations that were begun with.
+        usual: Stages that are taken to help.
+    """
+    for k, node in enumerate(nodes):
+        given_up = _stripped(nodes[best].config, node.config, usual)
+        if node.config in first and node.adopted and given_up:
+            return k
+    return None
+
+
+def _stripped(config: Config, other: Config, usual: Collection[int]) -> bool:
+    """Whether a configuration has less of the usual than another."""
+    return any(config[stage] < other[stage] for stage in usual)
 
 
 def _compared(
@@ -135,7 +160,7 @@ def _compared(
     other = nodes[base]
     difference = pairs.difference(scores, other.scores)
     adopted = difference.better
-    if sum(config) < other.amount and not any(config[k] < other.config[k] for k in usual):
+    if sum(config) < other.amount and not _stripped(config, other.config, usual):
         adopted = difference.mean <= difference.error
     return Node(config, scores, base, difference, adopted)
 

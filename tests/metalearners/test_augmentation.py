@@ -124,6 +124,28 @@ def test_an_order_that_shows_less_is_outweighed_by_both(monkeypatch: pytest.Monk
     assert "mirror" in slots(finding.apply(GIVEN))
 
 
+@pytest.mark.parametrize("again", [True, False])
+def test_what_takes_the_place_of_the_usual_must_be_better_than_it_again(
+    monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    def loss(recipe: Recipe) -> float:
+        found = slots(recipe)
+        return 1.0 - 0.2 * ("crop" in found) + 0.1 * ("mirror" in found)
+
+    def other(recipe: Recipe) -> float:
+        return loss(recipe) - 0.2 * ("mirror" in slots(recipe))
+
+    finding = searched(monkeypatch, loss, loss if again else other)
+    told = finding.evidence["trials"][finding.evidence["chosen"]]["told"]
+    if again:
+        assert told == "moved"
+        assert "but not again" not in finding.why
+    else:
+        assert told == "mirrored, moved"
+        assert "Moved was better than that, but not again." in finding.why
+        assert finding.evidence["second_heat"][0] == pytest.approx(-0.3, abs=0.01)
+
+
 def test_what_is_given_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     stated = GIVEN.give(regularization={"label_smoothing": 0.0})
 

@@ -97,7 +97,7 @@ def test_of_two_beginnings_the_second_must_be_better_beyond_chance(
         return 0.0 if config == (0, 0) else -0.5 - gain * (config == (0, 1))
 
     nodes = beam.search(
-        (1, 1), scores(loss, 0.02), first=[(1, 0), (0, 1)], enough=lambda done: done >= 3
+        (1, 1), scores(loss, 0.02), first=[(1, 0), (0, 1)], enough=lambda nodes: len(nodes) >= 3
     )
     assert found(nodes) == best
     assert nodes[2].base == 1
@@ -108,7 +108,7 @@ def test_a_beginning_after_one_that_does_not_help_need_only_beat_nothing() -> No
         return -0.5 if config == (0, 1) else 0.0
 
     nodes = beam.search(
-        (1, 1), scores(loss, 0.02), first=[(1, 0), (0, 1)], enough=lambda done: done >= 3
+        (1, 1), scores(loss, 0.02), first=[(1, 0), (0, 1)], enough=lambda nodes: len(nodes) >= 3
     )
     assert found(nodes) == (0, 1)
     assert nodes[2].base == 0
@@ -155,7 +155,7 @@ def test_a_loss_that_is_not_finite_loses() -> None:
 
 def test_there_are_no_more_trials_than_there_is_time_for() -> None:
     nodes = beam.search(
-        OPTIONS, scores(separable, 0.01), first=[(1, 1, 1)], enough=lambda done: done >= 3
+        OPTIONS, scores(separable, 0.01), first=[(1, 1, 1)], enough=lambda nodes: len(nodes) >= 3
     )
     assert [node.config for node in nodes[:2]] == [(0, 0, 0), (1, 1, 1)]
     assert len(nodes) == 3
