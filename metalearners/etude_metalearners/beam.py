@@ -6,7 +6,8 @@ stages on at once, and take away from them. What is adopted must be better, beyo
 latest that was adopted on the way to it. What is taken away again, or made weaker, need not be
 missed: of two within one standard error the one with less stands (Breiman et al. 1984, section
 3.4.3, of trees). That error is of the samples that are scored; it does not know that another
-training would have scored otherwise, so what is known to help most problems is not given up for it.
+training would have scored otherwise, so what is known to help most problems is not given up for it,
+nor for what is better by little.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def search(
     *,
     first: Sequence[Config] = (),
     usual: Collection[int] = (),
+    margin: float = 0.0,
     width: int = 2,
     enough: Callable[[Sequence[Node]], bool] = lambda nodes: False,
 ) -> list[Node]:
@@ -72,7 +74,9 @@ def search(
         first: Configurations to begin with, the likeliest to help first: each against the best
             until then.
         usual: Stages that are taken to help until something else is shown: without them, or
-            with less of them, a configuration must be better beyond chance like any other.
+            with less of them, a configuration must be better beyond chance like any other, and by
+            a margin.
+        margin: The share of the loss by which it must be better then.
         width: How many are gone on with after each stage. The best that is adopted is always among
             them; 1 is greedy.
         enough: Says from what was tried whether there may be no more.
@@ -88,7 +92,7 @@ def search(
         if known is not None or enough(nodes):
             return known
         base = parent if nodes[parent].adopted else nodes[parent].base
-        nodes.append(_compared(config, score(config), nodes, base, usual))
+        nodes.append(_compared(config, score(config), nodes, base, usual, margin))
         return len(nodes) - 1
 
     begun = [tried(chosen(nodes, usual), config) for config in first]
@@ -131,36 +135,25 @@ def chosen(nodes: Sequence[Node], usual: Collection[int] = ()) -> int:
     return min(within, key=lambda k: (nodes[k].amount, nodes[k].mean))
 
 
-def replaced(
-    nodes: Sequence[Node], best: int, first: Sequence[Config], usual: Collection[int]
-) -> int | None:
-    """Index of the adopted beginning of which the best lacks something usual; `None` for none.
-
-    Args:
-        nodes: What was tried.
-        best: Index of the best.
-        first: Configurations that were begun with.
-        usual: Stages that are taken to help.
-    """
-    for k, node in enumerate(nodes):
-        given_up = _stripped(nodes[best].config, node.config, usual)
-        if node.config in first and node.adopted and given_up:
-            return k
-    return None
-
-
 def _stripped(config: Config, other: Config, usual: Collection[int]) -> bool:
     """Whether a configuration has less of the usual than another."""
     return any(config[stage] < other[stage] for stage in usual)
 
 
 def _compared(
-    config: Config, scores: Floats, nodes: Sequence[Node], base: int, usual: Collection[int]
+    config: Config,
+    scores: Floats,
+    nodes: Sequence[Node],
+    base: int,
+    usual: Collection[int],
+    margin: float,
 ) -> Node:
     other = nodes[base]
     difference = pairs.difference(scores, other.scores)
     adopted = difference.better
-    if sum(config) < other.amount and not _stripped(config, other.config, usual):
+    if _stripped(config, other.config, usual):
+        adopted = adopted and difference.mean < -margin * other.mean
+    elif sum(config) < other.amount:
         adopted = difference.mean <= difference.error
     return Node(config, scores, base, difference, adopted)
 

@@ -58,6 +58,7 @@ def searched(
     ladders = Ladders(names, (0.0, 20.0, 60.0, 100.0), distances, np.zeros((4, 4, 8, 8, 1)))
     # Nothing is trained, transformed or drawn.
     monkeypatch.setattr(studio, "branch", branch)
+    monkeypatch.setattr(studio, "beyond", lambda *a: 0)
     monkeypatch.setattr(studio, "warmed", lambda *a, **k: contextlib.nullcontext())
     monkeypatch.setattr(augmentation.distances.Transformer, "prepare", lambda self: Thread())
     monkeypatch.setattr(augmentation.pictures, "made", lambda *a: {})
@@ -140,10 +141,58 @@ def test_what_takes_the_place_of_the_usual_must_be_better_than_it_again(
     if again:
         assert told == "moved"
         assert "but not again" not in finding.why
+        assert finding.evidence["second_heat"][0] == pytest.approx(-0.2, abs=0.01)
     else:
         assert told == "mirrored, moved"
         assert "Moved was better than that, but not again." in finding.why
         assert finding.evidence["second_heat"][0] == pytest.approx(-0.3, abs=0.01)
+
+
+def test_what_is_added_to_the_usual_must_be_better_than_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def loss(recipe: Recipe) -> float:
+        found = slots(recipe)
+        return 1.0 - 0.2 * ("crop" in found) - 0.1 * ("rotation" in found)
+
+    def other(recipe: Recipe) -> float:
+        return loss(recipe) + 0.1 * ("rotation" in slots(recipe))
+
+    finding = searched(monkeypatch, loss, other)
+    assert set(slots(finding.apply(GIVEN))) == {"mirror", "crop"}
+    assert "but not again" in finding.why
+
+
+@pytest.mark.parametrize(("shift", "kept"), [(0.0, 40), (1.0, 0), (-1.0, 0)])
+def test_other_samples_are_scored_where_they_are_as_validation(
+    monkeypatch: pytest.MonkeyPatch, shift: float, kept: int
+) -> None:
+    """Not where the model knows them already, nor where validation is another problem."""
+    studio = open_studio()
+    asked = []
+
+    def branch(recipe: Recipe, steps: int, *, beyond: int, **options: Any) -> Any:
+        asked.append(beyond)
+        losses = np.random.default_rng(0).normal(size=100 + beyond)
+        losses[100:] += shift
+        return losses
+
+    monkeypatch.setattr(studio, "branch", branch)
+    plan = dataclasses.replace(augmentation._plan(100.0, studio, LONG), beyond=40)
+    branches = augmentation._Branches(studio, GIVEN, plan, timed=True)
+    sizes = [len(branches.score((), ())) for _ in range(3)]
+    assert asked == [40, kept, kept]
+    assert sizes == [100 + kept] * 3
+
+
+def test_few_validation_samples_are_joined_by_others_up_to_enough() -> None:
+    studio = open_studio(count=2_000)  # 300 of them are validation
+    plan = augmentation._plan(100.0, studio, LONG)
+    assert plan.beyond == augmentation.SAMPLES - 300
+    assert plan.part + plan.beyond <= studio.train.size
+    small = open_studio(count=800)
+    plan = augmentation._plan(100.0, small, LONG)
+    assert plan.part + plan.beyond == small.train.size
 
 
 def test_what_is_given_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,11 +305,11 @@ def test_small_batches_are_transformed_several_at_a_time_and_booked_by_the_call(
     assert plans[1].images < plans[2].images < plans[16].images
 
 
-def test_a_search_without_time_for_any_policy_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_likeliest_to_help_is_tried_however_late_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(augmentation._Branches, "late", lambda self, further: True)
-    finding = searched(monkeypatch, lambda recipe: 1.0)
-    assert finding.why == "There was no time left to try any policy."
-    assert not finding.apply(GIVEN).augmentation.policy.slots
+    finding = searched(monkeypatch, lambda recipe: 1.0 - 0.1 * ("mirror" in slots(recipe)))
+    assert [trial["told"] for trial in finding.evidence["trials"]] == ["off", "mirrored, moved"]
+    assert set(slots(finding.apply(GIVEN))) == {"mirror", "crop"}
 
 
 def real(x: np.ndarray, y: np.ndarray, allowance: float = 1_200.0) -> tuple[Finding, list[str]]:

@@ -135,6 +135,19 @@ def test_the_usual_is_only_given_up_where_that_is_better_beyond_chance(
     assert found(nodes) == best
 
 
+@pytest.mark.parametrize(("margin", "best"), [(0.0, (0, 1)), (0.1, (0, 1)), (0.3, (1, 1))])
+def test_the_usual_is_not_given_up_for_little(margin: float, best: Config) -> None:
+    """Without the first stage the loss is lower by a fifth of 0.5."""
+
+    def loss(config: Config) -> float:
+        return 1.0 - 0.6 * bool(config[1]) + 0.1 * bool(config[0])
+
+    nodes = beam.search(
+        (1, 1), scores(loss, 0.02), first=[(1, 1)], usual=[0, 1], margin=margin, width=1
+    )
+    assert found(nodes) == best
+
+
 @pytest.mark.parametrize("width", [1, 2])
 def test_the_best_is_not_stripped_of_the_usual_for_a_tie(width: int) -> None:
     """What is on from the beginning and makes no difference stays, however it is come to."""

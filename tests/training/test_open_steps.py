@@ -118,13 +118,35 @@ def test_branches_begin_with_the_same_state_and_leave_it() -> None:
         mirrored = made.branch(searched(MIRROR), 3, samples=20, order=0, **options)
         other = made.branch(searched(), 3, samples=20, order=1, **options)
         again = made.branch(searched(), 3, samples=20, order=0, **options)
+        more = made.branch(searched(), 3, samples=20, order=0, beyond=10, **options)
         assert helpers.difference(warm, helpers.weights(made.problem.model)) == 0.0
     assert helpers.difference(before, warm) > 0.0
     assert helpers.difference(before, helpers.weights(made.problem.model)) == 0.0
     np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first, more[:-10])
+    assert len(more) == len(first) + 10
     assert not np.array_equal(first, mirrored)
     assert not np.array_equal(first, other)
     assert first.shape == (made.problem.validation.count(),)
+
+
+def test_samples_beyond_a_part_are_all_the_others() -> None:
+    made = studio()
+    resident = made.train.resident
+    assert resident is not None
+    size = len(resident)
+    batches = made.train.part(24, 8, seed=1, order=0).take(3)
+    ids = np.concatenate([next(iter(batch.values())).numpy() for batch in batches])
+    others = list(resident.beyond(24, size, 10, seed=1))
+    images = np.concatenate([parts[0].numpy() for parts in others])
+    seen = np.asarray(resident.gather(ids)[0])
+    assert len(images) == size - 24 == made.beyond(24, 10**6)
+    assert [len(parts[0]) for parts in others[:-1]] == [10] * (len(others) - 1)
+    both = {image.tobytes() for image in images} | {image.tobytes() for image in seen}
+    everything = np.asarray(resident.gather(np.arange(size))[0])
+    assert both == {image.tobytes() for image in everything}
+    assert made.beyond(24, 7) == 7
+    assert made.beyond(size, 7) == made.beyond(24, -5) == 0
 
 
 def test_a_part_is_the_same_few_samples_in_any_order() -> None:

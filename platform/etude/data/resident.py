@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -60,6 +60,22 @@ class Resident:
         chosen = tf.constant(permutation(self.size, seed, 0)[:samples])
         positions = id_stream(samples, batch_size, seed=seed + 1 + order)
         return positions.map(lambda i: {key: tf.gather(chosen, i)})
+
+    def beyond(
+        self, part: int, samples: int, batch_size: int, *, seed: int
+    ) -> Iterator[tuple[Any, ...]]:
+        """Batches `(x, y[, weight])` of samples that `part` leaves out, in order.
+
+        Args:
+            part: How many samples the part has.
+            samples: How many are wanted.
+            batch_size: Samples in a batch; the last may be smaller.
+            seed: As of `part`.
+        """
+        chosen = permutation(self.size, seed, 0)[part : part + samples]
+        for start in range(0, len(chosen), batch_size):
+            found = self.gather(tf.constant(chosen[start : start + batch_size]))
+            yield tuple(one for one in found if one is not None)
 
     def in_order(self, batch_size: int) -> tf.data.Dataset:
         """One pass of ids in natural order; the last batch may be smaller."""

@@ -430,8 +430,23 @@ class Studio:
             self._fit(steps, [reader], batch=batch, part=part)
             yield
 
+    def beyond(self, part: int, wanted: int) -> int:
+        """How many training samples outside of a part can be scored one by one, of so many."""
+        resident = self.train.resident
+        if resident is None or not SampleLosses.able(self.problem.model, self.problem.loss):
+            return 0
+        return max(0, min(wanted, len(resident) - part))
+
     def branch(
-        self, recipe: Recipe, steps: int, *, batch: int, part: int, samples: int, order: int
+        self,
+        recipe: Recipe,
+        steps: int,
+        *,
+        batch: int,
+        part: int,
+        samples: int,
+        order: int,
+        beyond: int = 0,
     ) -> np.ndarray[Any, Any]:
         """Goes on from the state that `warmed` left, to the schedule's end; puts it back.
 
@@ -442,10 +457,12 @@ class Studio:
             part: As in `warmed`.
             samples: Validation samples on which the trained weights are scored, about.
             order: Which order of samples.
+            beyond: Training samples that are scored too, of those that are not in the part; no
+                more than `beyond` says.
 
         Returns:
-            The loss of each of the samples, `(samples,)` float64; of batches of them, where a
-            sample by itself has none.
+            The loss of each of the samples, `(samples + beyond,)` float64; of batches of them,
+            where a sample by itself has none.
         """
         with isolated(self.trainer):
             before = self.trainer
@@ -457,7 +474,8 @@ class Studio:
             self._begin(total - steps, total)
             reader = Reader(self.trainer, None, self.on_step)
             self._fit(steps, [reader], batch=batch, order=order, part=part)
-            return self._sample_losses(samples)
+            found = self._sample_losses(samples)
+            return np.concatenate([found, self._beyond(part, beyond)]) if beyond else found
 
     def _begin(self, step: float, total: float) -> None:
         """Puts the step to a place in a schedule so short that statistics move at once."""
@@ -511,6 +529,14 @@ class Studio:
             data = data.map(lambda *parts: tf.nest.map_structure(lambda t: t[::every], parts))
         with self.trainer.averaged():
             return self._losses.of(data)
+
+    def _beyond(self, part: int, samples: int) -> np.ndarray[Any, Any]:
+        """The loss of each of so many training samples that are not in a part."""
+        resident = self.train.resident
+        assert resident is not None and self._losses is not None, "see beyond()"
+        with self.trainer.averaged():
+            size = self.evaluation_batch
+            return self._losses.of(resident.beyond(part, samples, size, seed=self.seed))
 
     # -- Keras -----------------------------------------------------------------------------
 
