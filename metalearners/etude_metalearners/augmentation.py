@@ -313,8 +313,10 @@ class _Branches:
             usual=usual,
             margin=MARGIN,
             width=width,
-            # Once all is compiled the likeliest to help is tried, late or not.
-            enough=lambda nodes: len(nodes) > 1 and self.late(1 + times * (2 + rival(nodes))),
+            # Once all is compiled the likeliest to help are tried, late or not.
+            enough=lambda nodes: (
+                len(nodes) > len(first) and self.late(1 + times * (2 + rival(nodes)))
+            ),
         )
         best, other = beam.chosen(nodes, usual), rival(nodes)
         if not best:
