@@ -66,7 +66,7 @@ class Machine:
         """Lets all that studios do move this clock."""
         machine = self
         fit, evaluate, scores = Studio._fit, Studio._evaluate, Studio._scores
-        losses = Studio._sample_losses
+        losses, beyond = Studio._sample_losses, Studio._beyond
         train_step, test_step = Trainer.train_step, Trainer.test_step
         compiled: set[tuple[int, int]] = set()
 
@@ -113,6 +113,11 @@ class Machine:
             machine.evaluate(self, math.ceil(len(found) / self.evaluation_batch), len(found))
             return found
 
+        def ticking_beyond(self: Studio, part: int, samples: int) -> Any:
+            found = beyond(self, part, samples)
+            machine.evaluate(self, math.ceil(len(found) / self.evaluation_batch), len(found))
+            return found
+
         def ticking_train_step(self: Trainer, data: Any) -> Any:  # it runs while it is traced
             machine.now += machine.trace
             if self.augmenter is not None:
@@ -127,6 +132,7 @@ class Machine:
         monkeypatch.setattr(Studio, "_evaluate", ticking_evaluate)
         monkeypatch.setattr(Studio, "_scores", ticking_scores)
         monkeypatch.setattr(Studio, "_sample_losses", ticking_losses)
+        monkeypatch.setattr(Studio, "_beyond", ticking_beyond)
         monkeypatch.setattr(Trainer, "train_step", ticking_train_step)
         monkeypatch.setattr(Trainer, "test_step", ticking_test_step)
         monkeypatch.setattr(backend, "convolution_ratio", lambda dtype: self.bfloat16)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from etude.augment.names import INDEX, possible
 from etude.augment.policy import Policy
 from etude.findings import Cost, Finding, paths
+from etude.optim._registry import COMPILED
 from etude.optim.momentum import numbers
 from etude.training import dropout
 from etude.training.studio import EVALUATION_FACTOR
@@ -46,8 +47,9 @@ SAMPLES, LEAST_SAMPLES = 1024, 100
 # moved alone are better than those that are mirrored too by 3 to 5 % and end worse, on digits by 12
 # to 17 %.
 MARGIN = 0.1
-# Images whose distances are measured, at least and at most, and the share of the study for that.
-FEWEST, MOST, DISTANCES = 32, 128, 0.15
+# Images whose distances are measured, at least and at most, the share of the study for that, and
+# how many where it is for the picture alone, as little can be tried and it comes to no group.
+FEWEST, MOST, DISTANCES, FEW = 32, 128, 0.15, 16
 # Groups of distances, and how many configurations the search goes on with.
 GROUPS, WIDTH = 5, 2
 # Forward passes as a share of a step; seconds that transforming takes for a pixel, and at least for
@@ -387,19 +389,19 @@ def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
         per_image += rungs * max(PER_PIXEL * pixels, PER_BATCH / _at_once(batch))
     size = 2**31 if studio.train.size is None else studio.train.size
     images = min(size, int(np.clip(DISTANCES * allowance / per_image, FEWEST, MOST)))
-    few = min(size, FEWEST)
     passes = planned.steps * whole / size
     seldom = max(min(PASSES, passes), 1e-9)
     scoring = scoring_seconds(studio, planned, SAMPLES)
     count = problem.validation.count()
-    for steps, least in LENGTHS.items():
+    # Where not even the shortest fit, they do without samples beside those of validation.
+    plans = [(*row, SAMPLES - count) for row in LENGTHS.items()]
+    for steps, least, others in (*plans, (*plans[-1][:2], 0)):
         warm = math.ceil(WARM * steps)
         warming = warm * step
-        # Where little can be tried it comes to no group of distances.
-        shown = images if least >= MANY else few
+        shown = images if least >= MANY else min(images, FEW)
         fixed = warming + shown * per_image
         part = int(np.clip((warm + steps) * batch / seldom, min(LEAST_PART, size), size))
-        beyond = studio.beyond(part, SAMPLES - count)
+        beyond = studio.beyond(part, others)
         each = steps * step + scoring * (1.0 + beyond / min(SAMPLES, count))
         if planned.timed:
             each += (SLOWER - 1.0) * steps * step + AROUND
@@ -445,8 +447,8 @@ def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
 
 
 def _decay(studio: Studio, recipe: Recipe) -> float:
-    """The weight decay that there is to be raised and cut; 0 for none."""
-    if recipe.regularization.decay != "constant":
+    """The weight decay that there is to be raised and cut; 0 for none, and for its owner's."""
+    if recipe.regularization.decay != "constant" or recipe.optimization.optimizer == COMPILED:
         return 0.0
     return float(numbers(studio.trainer.optimizer)["weight_decay"] or 0.0)
 

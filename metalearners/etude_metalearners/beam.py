@@ -92,6 +92,13 @@ def search(
         if known is not None or enough(nodes):
             return known
         base = parent if nodes[parent].adopted else nodes[parent].base
+        # Whoever its parent is, it must be better than a beginning of which it gives something up.
+        begun = [
+            k
+            for k, node in enumerate(nodes)
+            if node.config in first and node.adopted and _stripped(config, node.config, usual)
+        ]
+        base = min([base, *begun], key=lambda k: nodes[k].mean)
         nodes.append(_compared(config, score(config), nodes, base, usual, margin))
         return len(nodes) - 1
 

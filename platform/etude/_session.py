@@ -17,6 +17,7 @@ from etude.budget import (
     CostModel,
     Schedule,
 )
+from etude.data.shuffle import seed_number
 from etude.errors import BudgetError, RecipeError, RunError
 from etude.findings import Finding
 from etude.problem import Problem
@@ -84,6 +85,7 @@ class Session:
         if isinstance(class_weight, Mapping):
             self.notes.append(f"Classes are weighted as given: {dict(class_weight)}.")
         self.problem, self.budget = problem, budget
+        seed = seed_number(seed)
         self.epochs, self.seed, self.shown = epochs, seed, shown
         inspected = budget.spent()
         self.call = {

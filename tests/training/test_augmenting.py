@@ -132,9 +132,14 @@ def test_mixed_targets_are_those_of_the_mixed_images():
     images = ops.broadcast_to(marked[:, None, None, :], (32, 8, 8, 4))
     weight = ops.convert_to_tensor(1.0 + Y.astype("float32"))
     out = augmenter.mix(Batch(None, images, ops.convert_to_tensor(Y), weight, marked))
-    np.testing.assert_allclose(ops.mean(out.x, axis=(1, 2)), out.target, atol=1e-5)
-    expected = np.asarray(out.target) @ np.float32([1, 2, 3, 4])
-    np.testing.assert_allclose(out.weight, expected, atol=1e-4)
+    shares = np.asarray(ops.mean(out.x, axis=(1, 2)))
+    weighted = shares * np.float32([1, 2, 3, 4])
+    np.testing.assert_allclose(out.weight, weighted.sum(axis=1), atol=1e-4)
+    # The gradient of cross-entropy is linear in these: each label counts by its image's weight.
+    both = np.asarray(out.target) * np.asarray(out.weight)[:, None]
+    np.testing.assert_allclose(both, weighted, atol=1e-4)
+    plain = augmenter.mix(Batch(None, images, ops.convert_to_tensor(Y), None, marked))
+    np.testing.assert_allclose(ops.mean(plain.x, axis=(1, 2)), plain.target, atol=1e-5)
     assert (np.asarray(out.target).max(axis=1) < 0.999).sum() > 10
 
 
@@ -145,6 +150,28 @@ def trained(policy: Policy | None, *, seed: int = 3, **options: Any) -> list[Any
     keras.utils.set_random_seed(0)
     trainer.fit(Resident(Arrays(X, Y)), batch_size=16, epochs=2, verbose=0)
     return [np.asarray(v) for v in trainer.model.trainable_variables]
+
+
+def test_a_label_without_weight_does_not_get_into_a_blend():
+    augmenter = Augmenter(Policy(mixing=Mixing(mixup=1.0)), RANGE, seed=2)
+    target = ops.convert_to_tensor(np.eye(4, dtype="float32")[Y])
+    weight = ops.convert_to_tensor((Y != 3).astype("float32"))
+    images = ops.convert_to_tensor(IMAGES.astype("float32"))
+    out = augmenter.mix(Batch(None, images, ops.convert_to_tensor(Y), weight, target))
+    assert (np.asarray(out.target)[:, 3] == 0.0).all()
+    assert ((np.asarray(out.weight) > 0.0) & (np.asarray(out.weight) < 0.999)).any()
+
+
+@pytest.mark.parametrize("seed", [np.int64(5), -1, 2**40])
+def test_any_whole_number_is_a_seed(seed: Any):
+    drawn = []
+    for one in (seed, seed, 6):
+        recipe = Recipe().give(augmentation={"policy": "standard_cifar"})
+        trainer = Trainer(helpers.functional(), recipe, value_range=RANGE, seed=one)
+        images = ops.convert_to_tensor(IMAGES.astype("float32"))
+        drawn.append(np.asarray(trainer.augmenter.augment(Batch(None, images, None, None), 0).x))
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
 
 
 @pytest.mark.slow
@@ -285,11 +312,14 @@ def test_masks_are_mixed_as_their_pixels_are():
     values = np.float32([10.0, 100.0, 200.0])
     weight = np.linspace(1.0, 2.0, len(masks)).astype("float32")
     augmenter = Augmenter(Policy(mixing=Mixing(mixup=0.4, cutmix=0.6)), RANGE, pixelwise=True)
-    given = (ops.convert_to_tensor(part) for part in (target @ values[:, None], masks, weight))
+    # As bright as the label weighs: labels count by the weights of their images.
+    bright = (target @ values[:, None]) * weight[:, None, None, None]
+    given = (ops.convert_to_tensor(part) for part in (bright, masks, weight))
     x, y, of_image = given
     out = augmenter.mix(Batch(None, x, y, of_image, ops.convert_to_tensor(target)))
     mixed = np.asarray(out.target)
-    np.testing.assert_allclose(mixed @ values, np.asarray(out.x)[..., 0], rtol=1e-5)
+    found = (mixed @ values) * np.asarray(out.weight)
+    np.testing.assert_allclose(found, np.asarray(out.x)[..., 0], rtol=1e-5)
     assert ((mixed.max(-1) < 0.999) & (mixed.max(-1) > 0.001)).any()  # blended
     assert (mixed[:, 0] == 0.0).all()
     whole = np.broadcast_to(weight[:, None, None], masks.shape)

@@ -56,7 +56,7 @@ class Augmenter:
         self.ignore = ignore
         self.channels = channels
         self.mixes = policy.mixes if mixes is None else mixes
-        self.seeds = keras.random.SeedGenerator(seed)
+        self.seeds = keras.random.SeedGenerator(seed % 2**32)  # its state is of 32 bits
         self.samples = _variable(0, "int64", "samples")
         values = vars(Tables.of(self._possible(policy)))
         self.tables = Tables(**{n: _variable(v, str(v.dtype), n) for n, v in values.items()})
@@ -116,8 +116,9 @@ class Augmenter:
     def mix(self, batch: Batch) -> Batch:
         """The batch with images, soft targets and weights mixed.
 
-        Those of pixels are mixed as the pixels are, those of whole images by their shares. A policy
-        that mixes nothing, in a trace that is open to others, pays for the draw alone.
+        Those of pixels are mixed as the pixels are, those of whole images by their shares; labels
+        count by the weights of the images that they are of. A policy that mixes nothing, in a trace
+        that is open to others, pays for the draw alone.
         """
         tables = self._values()
         frame = (int(batch.x.shape[1]), int(batch.x.shape[2]))
@@ -132,14 +133,21 @@ class Augmenter:
         def same() -> tuple[Any, ...]:
             return tuple(part for part in (x, target, weight) if part is not None)
 
-        def mixed() -> tuple[Any, ...]:
-            images, *labels = same()
+        def blend(part: Any) -> Any:
             if self.pixelwise:
-                return tuple(mixing.mixed_images(part, drawn) for part in same())
-            return (
-                mixing.mixed_images(images, drawn),
-                *(mixing.mixed_targets(part, drawn, frame) for part in labels),
-            )
+                return mixing.mixed_images(part, drawn)
+            return mixing.mixed_targets(part, drawn, frame)
+
+        def mixed() -> tuple[Any, ...]:
+            images = mixing.mixed_images(x, drawn)
+            if weight is None:
+                return images, blend(target)
+            # The loss of a blend is to be the blend of weighted losses.
+            rows = (-1,) + (1,) * (len(target.shape) - 1)
+            own = weight if self.pixelwise else ops.reshape(weight, rows)
+            of_all = blend(weight)
+            total = of_all if self.pixelwise else ops.reshape(of_all, rows)
+            return images, ops.divide_no_nan(blend(own * target), total), of_all
 
         x, target, *rest = ops.cond(ops.any(tables.mixing > 0.0), mixed, same)
         if rest:

@@ -19,6 +19,7 @@ from keras import ops
 from etude.budget import Budget, CostModel
 from etude.data._base import Source
 from etude.data.feed import Feed
+from etude.data.shuffle import seed_number
 from etude.errors import RunError
 from etude.inspection import compiled
 from etude.optim import _registry as optimizers
@@ -118,7 +119,7 @@ class Studio:
     ) -> None:
         self.problem = problem
         self.budget = budget
-        self.seed = seed
+        self.seed = seed_number(seed)
         self.class_weights = class_weights
         self.on_step = on_step
         self.train = Feed(problem.train, memory_budget)

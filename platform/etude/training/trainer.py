@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from etude.data.resident import Resident, as_input, gather, sample_spec
+from etude.data.shuffle import seed_number
 from etude.errors import ModelError
 from etude.inspection.compiled import family_of
 from etude.optim import _registry as optimizers
@@ -87,7 +88,7 @@ class Trainer(AveragedModel):
         super().__init__(name=f"trainer_of_{model.name}", dtype=model.dtype_policy)
         self.model = model
         self.recipe = recipe
-        self.seed = seed
+        self.seed = seed_number(seed)
         self._task = task
         soft = open_to == "any"
         self._stages = stages(recipe, task, class_weights, self._smoothing if soft else None)
@@ -119,7 +120,7 @@ class Trainer(AveragedModel):
                 self.controls = Controls(recipe)
         with self.scope():
             policy = recipe.augmentation.policy
-            self.augmenter = augmenting.made(model, policy, task, value_range, seed, open_to)
+            self.augmenter = augmenting.made(model, policy, task, value_range, self.seed, open_to)
         if model.built:
             self.built = True
 
