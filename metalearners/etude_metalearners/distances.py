@@ -28,6 +28,13 @@ FEWER: tuple[float, ...] = (0.0, 10.0, 25.0, 50.0, 75.0, 100.0)
 """Those that suffice to group transforms."""
 
 
+HELD = 2**26
+"""Bytes of features that are held until they are compared, about; at least those of two rungs."""
+
+SIDE = 40
+"""Pixels along the longer side of a thumbnail, at most."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Ladders:
     """Distances of every transform at every magnitude.
@@ -36,7 +43,8 @@ class Ladders:
         names: Of the transforms.
         magnitudes: Rungs, in 0 to 100.
         distances: `(transforms, rungs)` float64, squared Fréchet distances.
-        shown: `(transforms, rungs, height, width, channels)` float32: one image so transformed.
+        shown: `(transforms, rungs, height, width, channels)` float32: a thumbnail of one image so
+            transformed.
     """
 
     names: tuple[str, ...]
@@ -117,6 +125,16 @@ class Transformer:
         return Draw(tf.constant(strength), tf.constant(uniform), tf.constant(controls), self._noise)
 
 
+def thumbnails(images: npt.NDArray[Any]) -> Floats32:
+    """Images `(samples, height, width, channels)` of at most `SIDE` pixels a side, by areas."""
+    tall, wide = images.shape[1:3]
+    factor = SIDE / max(tall, wide)
+    if factor >= 1.0:
+        return images.astype(np.float32)
+    size = (max(1, round(tall * factor)), max(1, round(wide * factor)))
+    return np.asarray(tf.image.resize(images.astype(np.float32), size, method="area"))
+
+
 def measure(
     transformer: Transformer,
     images: npt.NDArray[Any],
@@ -143,19 +161,33 @@ def measure(
     whole = np.zeros((1 + len(rungs), COUNT), np.float32)  # the first row is the original
     for row, (index, magnitude) in enumerate(rungs, start=1):
         whole[row, index] = magnitude / 100.0
-    features, shown = [], []
-    for start in range(0, len(whole) * samples, transformer.batch):
-        at = np.arange(start, min(start + transformer.batch, len(whole) * samples))
+    distance = frechet.full if full else frechet.diagonal
+    original: Floats32 | None = None
+    measured: list[npt.NDArray[np.float64]] = []
+    held: list[Floats32] = []
+    shown = []
+    last = len(whole) * samples
+    for start in range(0, last, transformer.batch):
+        at = np.arange(start, min(start + transformer.batch, last))
         rung, sample = at // samples, at % samples
         found, changed = transformer(images[sample], whole[rung], uniform[sample], controls[sample])
-        features.append(found)
-        shown.append(changed[sample == 0])
-    values = np.concatenate(features).reshape(len(whole), samples, -1)
-    measured = (frechet.full if full else frechet.diagonal)(values[0], values[1:])
+        held.append(found)
+        shown.append(thumbnails(changed[sample == 0]))
+        rows = sum(map(len, held))
+        if at[-1] + 1 < last and (rows < samples or rows * found[0].nbytes < HELD):
+            continue
+        values = np.concatenate(held)
+        complete = len(values) // samples * samples
+        compared = values[:complete].reshape(-1, samples, values.shape[-1])
+        held = [values[complete:]]
+        if original is None:
+            original, compared = compared[0], compared[1:]
+        if len(compared):
+            measured.append(distance(original, compared))
     seen = np.concatenate(shown)
     distances = np.zeros((len(names), len(magnitudes)))
     pictures = np.broadcast_to(seen[0], (*distances.shape, *seen.shape[1:])).copy()
     above = np.asarray(magnitudes) > 0.0
-    distances[:, above] = measured.reshape(len(names), -1)
+    distances[:, above] = np.concatenate(measured).reshape(len(names), -1)
     pictures[:, above] = seen[1:].reshape(len(names), -1, *seen.shape[1:])
     return Ladders(tuple(names), tuple(magnitudes), distances, pictures)

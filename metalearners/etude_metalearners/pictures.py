@@ -11,10 +11,7 @@ import tensorflow as tf
 
 from etude.augment import drawing
 from etude.augment.policy import MOST_SLOTS, Policy
-from etude_metalearners.distances import Ladders, Transformer
-
-SIDE = 40
-"""Pixels along the longer side of a thumbnail, at most."""
+from etude_metalearners.distances import Ladders, Transformer, thumbnails
 
 SAMPLES, TIMES = 8, 3
 """Images that a policy is shown on, and how often each."""
@@ -39,7 +36,7 @@ def made(
     count = min(SAMPLES, len(images))
     uniform, controls = transformer.draws(count * TIMES)
     picks = transformer.rng.random((count * TIMES, MOST_SLOTS, 2), np.float32)
-    tables = drawing.Tables.of(policy)
+    tables = drawing.Tables.of(policy.for_channels(images.shape[-1]))
     strength = np.asarray(drawing.strengths(tables, tf.constant(picks)))
     shown = np.tile(images[:count], (TIMES, 1, 1, 1))
     _, changed = transformer(shown, strength, uniform, controls)
@@ -51,10 +48,8 @@ def made(
 def jpeg(tiles: npt.NDArray[Any], value_range: tuple[float, float]) -> str:
     """Tiles `(lines, columns, height, width, channels)` side by side, as JPEG in base64."""
     lines, columns, tall, wide, channels = tiles.shape
-    factor = min(1.0, SIDE / max(tall, wide))
-    size = (max(1, round(tall * factor)), max(1, round(wide * factor)))
-    flat = tiles.reshape(-1, tall, wide, channels).astype(np.float32)
-    small = tf.image.resize(flat, size, method="area").numpy()
+    small = thumbnails(tiles.reshape(-1, tall, wide, channels))
+    size = small.shape[1:3]
     low, high = value_range
     colours = np.clip((small - low) / (high - low), 0.0, 1.0)
     colours = colours[..., :3] if channels >= 3 else np.repeat(colours[..., :1], 3, axis=-1)

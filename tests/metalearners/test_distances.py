@@ -86,6 +86,36 @@ def test_batches_of_any_size_come_to_the_same() -> None:
     assert first.shown.shape == (3, len(distances.FEWER), 12, 12, 3)
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_features_are_given_up_once_compared(monkeypatch: pytest.MonkeyPatch, full: bool) -> None:
+    """However few are held, the distances are the same."""
+    images, names = pictures(10), ["rotation", "invert", "mirror_horizontal"]
+    whole = distances.measure(transformer(batch=7), images, names=names, full=full)
+    counts = []
+    for kind in ("full", "diagonal"):
+        plain = getattr(frechet, kind)
+
+        def counted(one: Any, others: Any, plain: Any = plain) -> Any:
+            counts.append(len(others))
+            return plain(one, others)
+
+        monkeypatch.setattr(distances.frechet, kind, counted)
+    monkeypatch.setattr(distances, "HELD", 1)
+    found = distances.measure(transformer(batch=7), images, names=names, full=full)
+    np.testing.assert_allclose(found.distances, whole.distances, rtol=1e-6)
+    np.testing.assert_array_equal(found.shown, whole.shown)
+    assert max(counts) <= 2
+    assert sum(counts) == 3 * (len(distances.FEWER) - 1)
+
+
+def test_thumbnails_are_areas_of_large_images_and_small_ones_themselves() -> None:
+    images = np.arange(2 * 80 * 40 * 3, dtype=np.float32).reshape(2, 80, 40, 3)
+    found = distances.thumbnails(images)
+    by_hand = images.reshape(2, 40, 2, 20, 2, 3).mean(axis=(2, 4))
+    np.testing.assert_allclose(found, by_hand, rtol=1e-5)
+    np.testing.assert_array_equal(distances.thumbnails(images[:, :40, :9]), images[:, :40, :9])
+
+
 @pytest.mark.slow
 def test_stronger_is_further() -> None:
     names = ["brightness_down", "gaussian_blur", "contrast_down", "cutout"]
