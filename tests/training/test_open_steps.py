@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from etude.augment.policy import Choice, Mixing, Policy, Slot
 from etude.budget import Budget
+from etude.data.feed import Feed
+from etude.data.tfdata import DatasetSource
 from etude.recipe import Recipe
 from etude.training import dropout
 from etude.training.sample_losses import SampleLosses
@@ -160,6 +162,38 @@ def test_a_part_is_the_same_few_samples_in_any_order() -> None:
         seen.append(passes)
     assert set(seen[0].ravel()) == set(seen[1].ravel())
     assert not np.array_equal(seen[0], seen[1])
+
+
+def test_a_part_of_a_stream_is_its_first_batches_in_any_order() -> None:
+    """It is read once for each order."""
+    reads: list[None] = []
+
+    def samples() -> Any:
+        reads.append(None)
+        for k in range(4_000):
+            yield np.full((8, 8, 3), k, np.float32), k % 10
+
+    spec = (tf.TensorSpec((8, 8, 3), "float32"), tf.TensorSpec((), "int64"))
+    stream = tf.data.Dataset.from_generator(samples, output_signature=spec)
+    feed = Feed(DatasetSource(stream), limit=0)
+    assert feed.resident is None
+    seen = []
+    for order in (0, 1):
+        data = feed.part(24, 8, seed=1, order=order)
+        before = len(reads)
+        twice = []
+        for _ in range(2):
+            ids = [batch[0].numpy()[:, 0, 0, 0] for batch in data.take(9)]
+            twice.append(np.stack(ids))
+        np.testing.assert_array_equal(*twice)
+        assert len(reads) == before + 1
+        passes = twice[0].reshape(3, 24)
+        assert all(len(set(one)) == 24 for one in passes)
+        seen.append(passes)
+    assert set(seen[0].ravel()) == set(seen[1].ravel())
+    assert not np.array_equal(seen[0], seen[1])
+    sample = 8 * 8 * 3 * 4 + 8
+    assert Feed(DatasetSource(stream), limit=8 * 40 * sample).most_in_part == 40
 
 
 @pytest.mark.parametrize(

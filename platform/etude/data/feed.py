@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from etude.data._base import Source
+from etude.data.adapter import innermost
 from etude.data.resident import Resident
-from etude.data.shuffle import untuned
+from etude.data.shuffle import shuffled_passes
+from etude.data.streams import StreamSource, buffer_samples
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -25,7 +27,7 @@ class Feed:
 
     def __init__(self, source: Source, limit: int) -> None:
         arrays = source.arrays(limit)
-        self.source = source
+        self.source, self.limit = source, limit
         self.resident = None if arrays is None else Resident(arrays)
 
     @property
@@ -34,6 +36,19 @@ class Feed:
         if self.resident is not None:
             return len(self.resident)
         return None if self.source.endless else self.source.count()
+
+    @property
+    def varies(self) -> bool:
+        """Whether every pass brings other samples, as of a stream with random augmentation."""
+        inner = innermost(self.source)
+        return isinstance(inner, StreamSource) and inner.varies
+
+    @property
+    def most_in_part(self) -> int:
+        """How many samples a part may have: of a stream as many as a shuffle buffer may hold."""
+        if self.resident is not None:
+            return len(self.resident)
+        return buffer_samples(self.source.spec, self.limit)
 
     def shuffled(self, batch_size: int, *, seed: int, start: int = 0) -> tf.data.Dataset:
         """Endless full batches from step `start` on."""
@@ -44,10 +59,10 @@ class Feed:
     def part(self, samples: int, batch_size: int, *, seed: int, order: int) -> tf.data.Dataset:
         """Endless full batches of a random part of the data.
 
-        A stream keeps whole batches of its beginning, which come again in the same order.
+        A stream keeps whole batches of its beginning, and only their order is another.
 
         Args:
-            samples: How many, about.
+            samples: How many, about, and no more than `most_in_part`.
             batch_size: Samples in a batch.
             seed: Says which they are.
             order: In which order they come.
@@ -55,5 +70,5 @@ class Feed:
         if self.resident is not None:
             return self.resident.part(samples, batch_size, seed=seed, order=order)
         count = max(1, round(samples / batch_size))
-        batches = self.source.shuffled(batch_size, seed=seed).take(count).cache().repeat()
-        return untuned(batches.skip(order))
+        batches = self.source.shuffled(batch_size, seed=seed).take(count).cache()
+        return shuffled_passes(batches, count, seed + 1 + order, endless=False)

@@ -428,8 +428,11 @@ class Studio:
             assert controls is not None
             self._begin(0, steps / BRANCHING)
             reader = Reader(self.trainer, None, self.on_step)
-            self._fit(steps, [reader], batch=batch, part=part)
-            yield
+            try:
+                self._fit(steps, [reader], batch=batch, part=part)
+                yield
+            finally:  # with what of a stream they hold
+                self._streams = {key: data for key, data in self._streams.items() if not key[2]}
 
     def beyond(self, part: int, wanted: int) -> int:
         """How many training samples outside of a part can be scored one by one, of so many."""
