@@ -17,7 +17,7 @@ from etude.data.resident import Resident
 from etude.errors import RecipeError
 from etude.problem import Problem
 from etude.recipe import Recipe
-from etude.training import snapshot
+from etude.training import checks, snapshot
 from etude.training.augmenting import Augmenter
 from etude.training.isolation import isolated
 from etude.training.step import Batch
@@ -281,6 +281,30 @@ def test_what_cannot_be_done_is_refused():
     trainer = Trainer(helpers.functional(), recipe, task=task, value_range=RANGE)
     with pytest.raises(RecipeError, match="take the place of your own loss"):
         trainer.compile("adam", "mse")
+
+
+@pytest.mark.parametrize(
+    ("loss", "same"),
+    [
+        (keras.losses.SparseCategoricalCrossentropy(from_logits=True), True),
+        (keras.losses.CategoricalCrossentropy(from_logits=True), True),
+        (keras.losses.CategoricalCrossentropy(reduction="mean"), True),
+        ("sparse_categorical_crossentropy", True),
+        (keras.losses.sparse_categorical_crossentropy, True),
+        (keras.losses.SparseCategoricalCrossentropy(reduction="sum"), False),
+        (keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight"), False),
+        (keras.losses.CategoricalCrossentropy(label_smoothing=0.1), False),
+        (keras.losses.BinaryCrossentropy(from_logits=True), False),
+        ("binary_crossentropy", False),
+        ("mse", False),
+        (lambda y, outputs: keras.ops.sum(outputs), False),
+    ],
+)
+def test_only_a_cross_entropy_like_the_tasks_is_one_for_soft_labels(loss: Any, same: bool):
+    """A sum over the batch, say, is another loss by the factor of the batch."""
+    task = helpers.problem(helpers.functional()).task
+    assert task.name == "single_label"
+    assert checks.is_crossentropy(loss, task) is same
 
 
 def test_images_of_several_sizes_are_refused():

@@ -22,6 +22,7 @@ _FAMILIES = {
     "maskedsparsecategoricalcrossentropy": "sparse",
     "maskedcategoricalcrossentropy": "categorical",
     "maskedbinarycrossentropy": "binary",
+    "scalarbinarycrossentropy": "binary",
 }
 _BETTER_HIGH = (
     "acc", "auc", "iou", "f1", "fbeta", "precision", "recall", "dice", "r2", "cosine", "top",

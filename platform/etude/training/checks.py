@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from etude.errors import ModelError, RecipeError
+from etude.inspection.compiled import family_of
 from etude.inspection.model import check_own_fit
 from etude.optim import _registry as optimizers
 from etude.optim import momentum
@@ -22,6 +23,8 @@ _REFUSED = (
 _CROSSENTROPIES = (
     "binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy",
 )  # fmt: skip
+# How Keras names a mean over the batch.
+_MEANS = ("sum_over_batch_size", "mean")
 _LOSSES = (
     keras.losses.BinaryCrossentropy, keras.losses.CategoricalCrossentropy,
     keras.losses.SparseCategoricalCrossentropy,
@@ -145,14 +148,19 @@ def check_balanced(optimizer: Any, *, distributed: bool) -> None:
 
 
 def is_crossentropy(loss: Any, task: Any) -> bool:
-    """Whether a loss is the task's own, or a plain cross-entropy, which it is for soft labels."""
+    """Whether a loss is the task's own, or a plain cross-entropy, which it is for soft labels.
+
+    Not one that smooths by itself, sums over the batch, or is of another family than the task's:
+    the task's loss for soft labels would be another loss in its place.
+    """
     own = keras.losses.get(loss) if isinstance(loss, str) else loss
-    if getattr(own, "label_smoothing", 0.0):
+    if getattr(own, "label_smoothing", 0.0) or getattr(own, "reduction", _MEANS[0]) not in _MEANS:
         return False
-    return (
-        type(own) in (type(task.loss()), *_LOSSES)
-        or getattr(own, "__name__", "") in _CROSSENTROPIES
-    )
+    plain = task.loss()
+    if type(own) is type(plain):
+        return True
+    known = type(own) in _LOSSES or getattr(own, "__name__", "") in _CROSSENTROPIES
+    return known and (family_of(own) == "binary") == (family_of(plain) == "binary")
 
 
 def takes_soft_labels(problem: Any) -> bool:
