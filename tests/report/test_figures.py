@@ -318,6 +318,19 @@ def test_the_search_is_a_tree_of_losses() -> None:
     assert title(figures.draw(off)).startswith("Images stay as they are: none of 4")
 
 
+def test_of_many_trials_the_first_are_shown_and_those_that_led_to_the_chosen() -> None:
+    finding = evidence.augmentation()
+    trials = [dict(trial) for trial in finding.evidence["trials"]]
+    trials += [{**trials[0], "told": f"no {k}", "base": 0, "adopted": False} for k in range(60)]
+    trials[50] |= {"told": "first", "base": 4}
+    trials[60] |= {"told": "second", "base": 50}
+    figure = figures.draw(with_evidence(finding, trials=trials, chosen=60))
+    told = [t.get_text() for t in figure.axes[0].texts]
+    assert len(told) == 42
+    assert told.index("second") == told.index("first") + 1
+    assert title(figure) == "Of 64 policies second is kept"
+
+
 def test_pictures_that_are_none_are_left_out() -> None:
     finding = with_evidence(evidence.augmentation(), pictures={"sheet": "?", "samples": "bm9uZQ=="})
     assert len(figures.draw(finding).axes) == 2

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Inches: of a line of the tree, of a picture among samples, of a line of the sheet.
 _LINE, _SAMPLE, _ROW = 0.17, 0.5, 0.23
-# Trials that are shown at most, the first ones.
+# Trials that are shown, the first ones, beside those that led to the chosen one.
 _MOST = 40
 # Shades of distance groups, nearest first; more groups share the last.
 _SHADES = ("#eef3f7", "#cfe1ee", "#9cc7e2", "#e8b27a", "#d98a5b")
@@ -29,7 +29,8 @@ _SHADES = ("#eef3f7", "#cfe1ee", "#9cc7e2", "#e8b27a", "#d98a5b")
 
 def draw(finding: Finding) -> Figure | None:
     """The tree of the search, samples, and a line for every transform with its distances."""
-    trials = _in_order(num.mappings(finding.evidence.get("trials"))[:_MOST])
+    every = num.mappings(finding.evidence.get("trials"))
+    trials = _in_order(every, finding.evidence.get("chosen"))
     if not trials:
         return None
     given = finding.evidence.get("pictures") or {}
@@ -40,7 +41,7 @@ def draw(finding: Finding) -> Figure | None:
     tree = _LINE * len(trials) + 0.7
     pictures = 0.0 if samples is None else 4 * _SAMPLE + 0.5
     table = _ROW * len(names) + 0.6 if names else 0.0
-    figure = canvas.new(_title(finding, trials), tree + pictures + table + 0.1)
+    figure = canvas.new(_title(finding, every), tree + pictures + table + 0.1)
     axes = canvas.panel(
         figure, 3.6, pictures + table + 0.45, canvas.WIDTH - 3.8, _LINE * len(trials)
     )
@@ -52,17 +53,23 @@ def draw(finding: Finding) -> Figure | None:
     return figure
 
 
-def _title(finding: Finding, trials: Sequence[tuple[int, Mapping[str, Any]]]) -> str:
+def _title(finding: Finding, trials: Sequence[Mapping[str, Any]]) -> str:
     chosen = finding.evidence.get("chosen")
-    told = next((t.get("told") for _, t in trials if t.get("index") == chosen), None)
+    told = next((trial.get("told") for k, trial in enumerate(trials) if k == chosen), None)
     if not finding.changes or not chosen:
         return f"Images stay as they are: none of {len(trials) - 1} policies earned its place"
     return f"Of {len(trials) - 1} policies {told} is kept"
 
 
-def _in_order(trials: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
+def _in_order(
+    trials: Sequence[Mapping[str, Any]], chosen: Any = None
+) -> list[tuple[int, Mapping[str, Any]]]:
     """Depth and trial, each trial below the one that it was compared with."""
-    numbered = [{**trial, "index": index} for index, trial in enumerate(trials)]
+    shown = {*range(_MOST)}
+    while isinstance(chosen, int) and 0 < chosen < len(trials) and chosen not in shown:
+        shown.add(chosen)
+        chosen = trials[chosen].get("base")
+    numbered = [{**trial, "index": k} for k, trial in enumerate(trials) if k in shown]
     found: list[tuple[int, Mapping[str, Any]]] = []
 
     def visit(trial: Mapping[str, Any], depth: int) -> None:
