@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -119,11 +120,21 @@ class Augmentation(MetaLearner):
 
     def __init__(self, used: features.Features = "model", *, full: bool = False) -> None:
         self.used, self.full = used, full
+        self._mark = uuid.uuid4().hex
 
     def options(self) -> str:
-        """Which features and covariances it uses; functions and models by their names."""
-        name = getattr(self.used, "name", None) or getattr(self.used, "__name__", self.used)
-        return f"{name} full" if self.full else str(name)
+        """Which features and covariances it uses; functions of a module by their names.
+
+        What may be another thing under the same name in another process (a model, a lambda) is
+        told apart from all else, so that no finding by it is taken for one by another.
+        """
+        name = str(self.used)
+        if not isinstance(self.used, str):
+            name = (
+                f"{getattr(self.used, '__module__', '')}.{getattr(self.used, '__qualname__', '<')}"
+            )
+            name = f"{name} {self._mark}" if "<" in name else name
+        return f"{name} full" if self.full else name
 
     def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
         """Compilation, distances, the warm state, and as many branches as there is time for."""
@@ -144,6 +155,10 @@ class Augmentation(MetaLearner):
         plan = _plan(self.allowance(planned), studio, planned)
         if studio.train.size is None:
             return "of data without an end no sample is seen twice, as far as is known"
+        if studio.train.varies:
+            return "the data are other ones in every pass, so they are augmented already"
+        if studio.train.most_in_part < LEAST_PART:
+            return "too few samples of the stream fit the memory that data may take"
         share = COMPILING_SHARE * min(1.0, plan.passes / WORTHWHILE)
         if plan.compiling > share * planned.seconds:
             return (
@@ -168,7 +183,9 @@ class Augmentation(MetaLearner):
             branches.begin()
             images = _images(studio, plan.images)
             able = [name for name in INDEX if possible(name, images.shape[-1])]
-            ladders = distances.measure(transformer, images, names=able, full=self.full)
+            ladders = distances.measure(
+                transformer, images, names=able, magnitudes=plan.magnitudes, full=self.full
+            )
             groups = candidates.grouped(ladders, GROUPS)
             stages = self._stages(studio, recipe, ladders, groups)
             nodes, best, heat = branches.search(stages)
@@ -236,6 +253,7 @@ class Plan:
         part: Samples of the training set that trials see.
         beyond: Samples of the others that are scored.
         images: Whose distances are measured.
+        magnitudes: At which.
         compiling: Seconds until there is a compiled step.
         each: Seconds of a branch.
         warming: Seconds of the steps before them.
@@ -250,6 +268,7 @@ class Plan:
     part: int
     beyond: int
     images: int
+    magnitudes: tuple[float, ...]
     compiling: float
     each: float
     warming: float
@@ -382,25 +401,31 @@ def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
     # XLA compiles whole steps anew for another batch, which takes longer than large ones.
     batch = whole if studio.recipe.compute.xla else min(BATCH, whole)
     step = costs.step * batch / whole
-    rungs = len(INDEX) * (len(distances.FEWER) - 1)
-    per_image = FORWARD * step * rungs / batch
+    per_image = FORWARD * step / batch  # of one transform at one magnitude
     if planned.timed:
         pixels = math.prod(problem.model.input_shape[1:3])
-        per_image += rungs * max(PER_PIXEL * pixels, PER_BATCH / _at_once(batch))
+        per_image += max(PER_PIXEL * pixels, PER_BATCH / _at_once(batch))
+    per_image *= len(INDEX)
+    able = DISTANCES * allowance / per_image
+    ladders = (distances.LADDER, distances.FEWER)
+    magnitudes = next((one for one in ladders if able > MOST * (len(one) - 1)), ladders[-1])
+    per_image *= len(magnitudes) - 1
     size = 2**31 if studio.train.size is None else studio.train.size
-    images = min(size, int(np.clip(DISTANCES * allowance / per_image, FEWEST, MOST)))
+    images = min(size, int(np.clip(able / (len(magnitudes) - 1), FEWEST, MOST)))
     passes = planned.steps * whole / size
     seldom = max(min(PASSES, passes), 1e-9)
+    most = min(size, studio.train.most_in_part)
     scoring = scoring_seconds(studio, planned, SAMPLES)
     count = problem.validation.count()
-    # Where not even the shortest fit, they do without samples beside those of validation.
-    plans = [(*row, SAMPLES - count) for row in LENGTHS.items()]
+    # Samples beside those of validation are as many at most, so that they do not outvote these;
+    # where not even the shortest branches fit, there are none.
+    plans = [(*row, min(SAMPLES - count, count)) for row in LENGTHS.items()]
     for steps, least, others in (*plans, (*plans[-1][:2], 0)):
         warm = math.ceil(WARM * steps)
         warming = warm * step
         shown = images if least >= MANY else min(images, FEW)
         fixed = warming + shown * per_image
-        part = int(np.clip((warm + steps) * batch / seldom, min(LEAST_PART, size), size))
+        part = int(np.clip((warm + steps) * batch / seldom, min(LEAST_PART, most), most))
         beyond = studio.beyond(part, others)
         each = steps * step + scoring * (1.0 + beyond / min(SAMPLES, count))
         if planned.timed:
@@ -418,6 +443,7 @@ def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
         part=part,
         beyond=beyond,
         images=shown,
+        magnitudes=magnitudes,
         compiling=costs.compile + COMPILING if planned.timed else 0.0,
         each=each,
         warming=warming,

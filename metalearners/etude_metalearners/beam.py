@@ -159,7 +159,7 @@ def _compared(
     difference = pairs.difference(scores, other.scores)
     adopted = difference.better
     if _stripped(config, other.config, usual):
-        adopted = adopted and difference.mean < -margin * other.mean
+        adopted = adopted and difference.mean < -margin * abs(other.mean)
     elif sum(config) < other.amount:
         adopted = difference.mean <= difference.error
     return Node(config, scores, base, difference, adopted)

@@ -45,8 +45,8 @@ def of(features: Features, model: Any, value_range: tuple[float, float]) -> Extr
 def of_model(model: Any) -> Extract:
     """What goes into the model's last layer with weights, pooled over places.
 
-    A model whose layers are not known to Keras as a graph, or whose last layer is called in another
-    graph first, gives its outputs.
+    A model whose layers are not known to Keras as a graph, or whose last layer takes several
+    tensors or is called in another graph first, gives its outputs.
     """
     import keras
 
@@ -57,7 +57,9 @@ def of_model(model: Any) -> Extract:
     if heads and not isinstance(heads[-1], keras.Model):
         # A layer that belongs to another graph too may tell that one's input.
         with contextlib.suppress(ValueError, AttributeError):
-            body = keras.Model(model.inputs, heads[-1].input)
+            seen = heads[-1].input
+            if not isinstance(seen, list | tuple | dict):
+                body = keras.Model(model.inputs, seen)
     return lambda images: flat(body(images, training=False))
 
 

@@ -1,4 +1,7 @@
-"""Two trials compared batch by batch: is one better, beyond what chance would do?"""
+"""Two trials compared score by score: is one better, beyond what chance would do?
+
+A score is the loss of a sample, or the mean loss of a batch of them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ BOUND = 2.8
 """Standard errors by which a trial must be better: of ten things tried, none is by chance."""
 
 LEAST = 8
-"""Batches below which trials are not compared."""
+"""Scores below which trials are not compared."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +27,8 @@ class Difference:
 
     Attributes:
         mean: Negative where the first is better.
-        error: Standard error of the mean, from the spread over batches.
-        bound: Standard errors that are as unlikely with so many batches as 2.8 with very many.
+        error: Standard error of the mean, from the spread over scores.
+        bound: Standard errors that are as unlikely with so many scores as 2.8 with very many.
     """
 
     mean: float
@@ -39,15 +42,15 @@ class Difference:
 
 
 def difference(one: Floats, other: Floats) -> Difference:
-    """Paired difference of two trials' losses on the same batches.
+    """Paired difference of two trials' losses on the same samples or batches.
 
     Args:
-        one: Losses of the first trial, `(batches,)`, at least 2.
+        one: Losses of the first trial, `(scores,)`, at least 2.
         other: Losses of the second.
 
     Returns:
         The mean difference and its standard error; an infinite mean where one trial's losses are
-        not finite, and an infinite error where a single batch tells nothing.
+        not finite, and an infinite error where a single score tells nothing.
     """
     if not np.all(np.isfinite(one)):
         return Difference(math.inf, 0.0)

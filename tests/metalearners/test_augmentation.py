@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from etude.augment.policy import Policy
 from etude.budget import Budget, CostModel
@@ -185,14 +187,14 @@ def test_other_samples_are_scored_where_they_are_as_validation(
     assert sizes == [100 + kept] * 3
 
 
-def test_few_validation_samples_are_joined_by_others_up_to_enough() -> None:
-    studio = open_studio(count=2_000)  # 300 of them are validation
+@pytest.mark.parametrize(("count", "most"), [(800, 120), (2_000, 300), (4_000, 424)])
+def test_few_validation_samples_are_joined_by_others_that_do_not_outvote_them(
+    count: int, most: int
+) -> None:
+    studio = open_studio(count=count)  # .15 of them are validation
     plan = augmentation._plan(100.0, studio, LONG)
-    assert plan.beyond == augmentation.SAMPLES - 300
+    assert plan.beyond == most
     assert plan.part + plan.beyond <= studio.train.size
-    small = open_studio(count=800)
-    plan = augmentation._plan(100.0, small, LONG)
-    assert plan.part + plan.beyond == small.train.size
 
 
 def test_what_is_given_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,6 +221,23 @@ def test_obstacles(stated: Recipe, count: int, why: str) -> None:
     assert why in obstacle
 
 
+def test_data_that_are_other_ones_in_every_pass_are_left_as_they_are() -> None:
+    x, y = helpers.images(1_000)
+    rng = np.random.default_rng(0)
+
+    def samples() -> Any:
+        for image, label in zip(x, y, strict=True):
+            yield image // 2 + rng.integers(0, 9, image.shape, image.dtype), label
+
+    spec = (tf.TensorSpec(x.shape[1:], x.dtype), tf.TensorSpec((), y.dtype))
+    data = tf.data.Dataset.from_generator(samples, output_signature=spec)
+    problem = Problem.inspect(helpers.functional(), data, validation=(x[:200], y[:200]), seed=0)
+    studio = Studio(problem, GIVEN, budget=Budget(None))
+    assert studio.train.varies
+    assert "augmented already" in (Augmentation().obstacle(studio, GIVEN, LONG) or "")
+    assert not open_studio().train.varies
+
+
 def test_an_optimizers_own_rate_is_as_good_as_a_found_one() -> None:
     stated = Recipe().give(compute={"batch_size": 16})
     assert stated.optimization.learning_rate is None
@@ -231,8 +250,15 @@ def test_other_features_are_another_finding() -> None:
 
     studio = open_studio()
     learners = [Augmentation(), Augmentation("pixels"), Augmentation(own), Augmentation(full=True)]
-    assert len({learner.key(studio, GIVEN) for learner in learners}) == 4
-    assert Augmentation("model").key(studio, GIVEN) == learners[0].key(studio, GIVEN)
+    # Which may be others under the same name: no two are taken for one another.
+    nameless = [Augmentation(functools.partial(own)), Augmentation(lambda x: x), Augmentation(own)]
+    learners += nameless
+    assert len({learner.key(studio, GIVEN) for learner in learners}) == 7
+    for one, other in (
+        (Augmentation("model"), learners[0]),
+        (Augmentation(keras.ops.mean), Augmentation(keras.ops.mean)),
+    ):
+        assert one.key(studio, GIVEN) == other.key(studio, GIVEN)
 
 
 def test_a_search_that_would_take_too_long_is_not_begun() -> None:
@@ -280,6 +306,24 @@ def test_more_time_is_used_and_not_exceeded(allowance: float) -> None:
     least = augmentation.LENGTHS[plan.steps]
     assert plan.trials >= least
     assert augmentation.LEAST_PART <= plan.part <= studio.train.size
+
+
+@pytest.mark.parametrize(("allowance", "rungs"), [(50.0, 6), (100.0, 6), (1_000.0, 11)])
+def test_with_much_time_distances_have_the_whole_ladder(allowance: float, rungs: int) -> None:
+    plan = augmentation._plan(allowance, open_studio(), LONG)
+    assert len(plan.magnitudes) == rungs
+    assert plan.seconds <= allowance
+
+
+def test_a_stream_of_which_little_fits_the_memory_is_not_studied() -> None:
+    x, y = helpers.images(1_000)
+    data = tf.data.Dataset.from_tensor_slices((x, y))
+    problem = Problem.inspect(helpers.functional(), data, validation=(x[:200], y[:200]), seed=0)
+    studio = Studio(problem, GIVEN, budget=Budget(None), memory_budget=8 * 60 * (x[0].nbytes + 8))
+    assert studio.train.resident is None
+    plan = augmentation._plan(1_000.0, studio, LONG)
+    assert plan.part == studio.train.most_in_part == 60
+    assert "fit the memory" in (Augmentation().obstacle(studio, GIVEN, LONG) or "")
 
 
 def test_a_part_is_seen_as_often_as_the_run_sees_all() -> None:
@@ -343,33 +387,36 @@ def real(x: np.ndarray, y: np.ndarray, allowance: float = 1_200.0) -> tuple[Find
 
 @pytest.mark.slow
 def test_a_mirror_that_destroys_labels_is_left_off() -> None:
-    """The class is the side on which it is brighter."""
+    """The class is the side on which it is brighter: faintly, so that what is harmless helps."""
     rng = np.random.default_rng(0)
     y = np.arange(600) % 2
     x = rng.integers(0, 120, (600, 10, 10, 1))
     for image, label in zip(x, y, strict=True):
-        image[:, 5 * label : 5 * label + 5] += 25
+        image[:, 5 * label : 5 * label + 5] += 6
     finding, transforms = real(x.astype(np.uint8), y)
     mirrored = [t for t in finding.evidence["trials"] if t["told"].startswith("mirrored")]
     assert mirrored
+    assert "translation_x" in transforms
     assert "mirror_horizontal" not in transforms
     assert "quarter_turns" not in transforms
 
 
 @pytest.mark.slow
 def test_colours_that_tell_the_class_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The class is the channel that is brightest; hues and shuffled channels destroy it."""
+    """The class is the channel that is brightest, faintly: hues and shuffled channels destroy it,
+    places do not."""
     monkeypatch.setattr(candidates, "CLUSTERS", {"colour": candidates.CLUSTERS["colour"]})
     rng = np.random.default_rng(0)
     y = np.arange(600) % 3
     x = rng.integers(0, 200, (600, 10, 10, 3))
-    x[np.arange(600), :, :, y] += 25
+    x[np.arange(600), :, :, y] += 10
     finding, transforms = real(x.astype(np.uint8), y, allowance=4_000.0)
     coloured = [t for t in finding.evidence["trials"] if "colour" in t["told"]]
     assert len(coloured) >= 3
     strong = [t for t in coloured if "colour 5" in t["told"]]
     assert strong
     assert not any(t["adopted"] for t in strong)
+    assert "translation_x" in transforms
     assert "channel_shuffle" not in transforms
     assert "hue" not in transforms
 

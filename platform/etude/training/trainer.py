@@ -406,9 +406,12 @@ class Trainer(AveragedModel):
         return self.controls.label_smoothing.value
 
     def _done(self, batch: Any) -> Any:
-        """Samples that came before this batch."""
+        """Samples that came before this batch, on all devices together."""
         steps = self.optimizer.iterations if self.controls is None else self.controls.step
-        return ops.cast(steps, "int64") * ops.cast(batch, "int64")
+        replicas = 1
+        if self._distribute_strategy is not None:
+            replicas = self._distribute_strategy.num_replicas_in_sync
+        return ops.cast(steps, "int64") * ops.cast(batch, "int64") * replicas
 
     def _forward(self, x: Any, training: bool | None) -> Any:
         if not training:
