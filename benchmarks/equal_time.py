@@ -100,7 +100,7 @@ def expert(
 
 
 # Steps to warm up in the expert's run, and as many again that are timed.
-TIMED = 20
+TIMED = 200
 ARMS = {"etude": with_etude, "expert": expert}
 
 
