@@ -28,6 +28,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(KERAS, 1),
     "etude.optim": 2,
     "etude.augment": 2,
+    "etude.sampling": 2,
     "etude.tasks": 2,
     "etude.data": 2,
     "etude.models": 2,

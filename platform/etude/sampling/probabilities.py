@@ -1,0 +1,157 @@
+"""Chances by scores, what drawing by them is worth, and the weights that undo it.
+
+A batch of b samples is drawn from B = k·b that were scored. Its gradient, weighted by 1 / (B p),
+is on average that of all B, whatever the probabilities p; its variance is least where p is in
+proportion to the norms of the samples' gradients (Katharopoulos & Fleuret 2018).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from keras import ops
+
+
+def proportional(scores: Any) -> Any:
+    """Probabilities in proportion to scores.
+
+    Args:
+        scores: `(samples,)`; a negative one counts for 0.
+
+    Returns:
+        `(samples,)` float32 with sum 1; the same for all where no score is above 0, or one is not
+        finite.
+    """
+    scores = ops.maximum(ops.cast(scores, "float32"), 0.0)
+    uniform = ops.ones_like(scores) / ops.cast(ops.size(scores), "float32")
+    largest = ops.max(scores)
+    usable = ops.logical_and(ops.all(ops.isfinite(scores)), largest > 0.0)
+    shares = ops.where(usable, scores / ops.where(usable, largest, 1.0), uniform)
+    return shares / ops.sum(shares)
+
+
+def mixed(probabilities: Any, uniform: Any) -> Any:
+    """Probabilities of which a share is spread evenly, so that no weight is above 1 / share.
+
+    Args:
+        probabilities: `(samples,)`.
+        uniform: The share, in [0, 1].
+    """
+    count = ops.cast(ops.size(probabilities), "float32")
+    return (1.0 - uniform) * probabilities + uniform / count
+
+
+def weights(probabilities: Any, drawn: Any) -> Any:
+    """Weights 1 / (B p) of drawn samples, with which their mean gradient is unbiased.
+
+    Args:
+        probabilities: `(samples,)`, of all B.
+        drawn: `(count,)` int32, which of these were drawn, with replacement.
+    """
+    chances = ops.take(probabilities, drawn, axis=0)
+    return 1.0 / (ops.cast(ops.size(probabilities), "float32") * chances)
+
+
+def tau(probabilities: Any) -> Any:
+    """How many times as large a uniform batch would have to be in each of two factors, √(B Σ p²).
+
+    A batch drawn by p has 1 / τ² of the variance of a uniform one, if p is in proportion to the
+    norms of gradients and the mean gradient is small beside them. (Equations 24 to 26 come to it.)
+    """
+    count = ops.cast(ops.size(probabilities), "float32")
+    return ops.sqrt(count * ops.sum(ops.square(probabilities)))
+
+
+def tau_of_moments(mean: Any, square: Any) -> Any:
+    """τ from the mean of scores and that of their squares; 0 where the mean is 0."""
+    return ops.divide_no_nan(ops.sqrt(square), mean)
+
+
+def equivalent_batch(tau: float, presample: float) -> float:
+    """How many times as large a uniform batch of the same variance would be, 1 / (1/k + 1/τ²).
+
+    The paper says τ. But a batch × τ has 1 / τ of the variance, not 1 / τ²; and drawing the B = k·b
+    adds a variance of its own.
+
+    Args:
+        tau: √(B Σ p²), at least 1.
+        presample: k = B / b.
+    """
+    return 1.0 / (1.0 / presample + 1.0 / tau**2)
+
+
+def speed_up(tau: float, presample: float, forward: float) -> float:
+    """By how much drawing by scores saves time: the equivalent batch over the cost of a step.
+
+    Args:
+        tau: √(B Σ p²).
+        presample: k = B / b.
+        forward: What scoring b samples takes, as a share of a step on b samples.
+    """
+    return equivalent_batch(tau, presample) / (1.0 + presample * forward)
+
+
+def break_even(presample: float, forward: float) -> float:
+    """The τ above which drawing by scores saves time; infinite where no τ does.
+
+    Args:
+        presample: k = B / b.
+        forward: As of `speed_up`.
+    """
+    rest = 1.0 / (1.0 + presample * forward) - 1.0 / presample
+    return math.sqrt(1.0 / rest) if rest > 0.0 else math.inf
+
+
+def break_even_of_fewer(presample: float, forward: float) -> float:
+    """The τ above which it saves time to draw fewer than b samples; infinite where no τ does.
+
+    With n draws the variance is 1/k + b / (n τ²) of a uniform batch's. Drawn for the variance of
+    b, or in the time of b, that pays where τ² (1 - 1/k) (1 - k φ) is above 1.
+
+    Args:
+        presample: k = B / b.
+        forward: As of `speed_up`.
+    """
+    rest = (1.0 - 1.0 / presample) * (1.0 - presample * forward)
+    return math.sqrt(1.0 / rest) if presample > 1.0 and rest > 0.0 else math.inf
+
+
+def paper_threshold(presample: float) -> float:
+    """The paper's threshold of τ, (B + 3 b) / (3 b): below the break-even for most k."""
+    return (presample + 3.0) / 3.0
+
+
+def percentile_ranks(scores: Any) -> Any:
+    """The share of scores that are at most as large, `(samples,)` float32 in (0, 1].
+
+    Equal scores have equal ranks. (Equation 4.4 of the thesis; its pseudo-code begins with 0, and
+    could never draw the easiest sample.)
+    """
+    scores = ops.cast(scores, "float32")
+    at_most = ops.searchsorted(ops.sort(scores), scores, side="right")
+    return ops.cast(at_most, "float32") / ops.cast(ops.size(scores), "float32")
+
+
+def pareto_share(kept: float, alpha: float) -> float:
+    """The share of all utility that the most useful samples hold, if it is Pareto-distributed.
+
+    Equation 4.5 of the thesis is its distribution; 1 - (1 - F)^(1 - 1/α) is the Lorenz curve of it.
+
+    Args:
+        kept: The share of samples that is kept, in (0, 1].
+        alpha: Above 1; 1.16 is the rule of 80 and 20.
+    """
+    return kept ** (1.0 - 1.0 / alpha)
+
+
+def pareto_speed_up(presample: float, alpha: float, forward: float) -> float:
+    """The thesis' prediction for selecting the best 1 / k: utility per cost, against uniform.
+
+    Args:
+        presample: k = B / b.
+        alpha: As of `pareto_share`.
+        forward: What scoring b samples takes, as a share of a step.
+    """
+    utility = presample * pareto_share(1.0 / presample, alpha)
+    return utility / (1.0 + presample * forward)

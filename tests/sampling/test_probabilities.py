@@ -1,0 +1,107 @@
+"""Chances, τ and what it is worth: closed forms, the paper's equations, and simulation."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from etude.sampling import probabilities
+
+
+def tensor(values: object) -> object:
+    return keras.ops.convert_to_tensor(np.asarray(values, np.float32))
+
+
+def test_chances_are_in_proportion() -> None:
+    np.testing.assert_allclose(probabilities.proportional(tensor([1, 3, 0])), [0.25, 0.75, 0])
+    huge = probabilities.proportional(tensor([3e38, 3e38, 1.0]))
+    np.testing.assert_allclose(huge, [0.5, 0.5, 0.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("scores", [[0, 0, 0, 0], [1, np.nan, 1, 2], [1, np.inf, 1, 2]])
+def test_scores_that_say_nothing_give_even_chances(scores: list[float]) -> None:
+    found = probabilities.proportional(tensor(scores))
+    np.testing.assert_allclose(found, 0.25)
+    assert float(probabilities.tau(found)) == pytest.approx(1.0)
+
+
+def test_a_share_is_spread_evenly() -> None:
+    found = np.asarray(probabilities.mixed(tensor([1.0, 0, 0, 0]), 0.2))
+    np.testing.assert_allclose(found, [0.85, 0.05, 0.05, 0.05], rtol=1e-6)
+    weights = np.asarray(probabilities.weights(tensor(found), keras.ops.cast([1, 0], "int32")))
+    np.testing.assert_allclose(weights, [1 / (4 * 0.05), 1 / (4 * 0.85)], rtol=1e-6)
+    assert weights.max() <= 1 / 0.2 + 1e-5
+
+
+def test_tau_is_that_of_the_papers_equation() -> None:
+    """Equation 26, in float64."""
+    rng = np.random.default_rng(0)
+    for spread in (0.01, 1.0, 4.0):
+        g = rng.lognormal(0.0, spread, 200)
+        g /= g.sum()
+        away = np.sum((g - 1 / len(g)) ** 2)
+        by_paper = 1.0 / math.sqrt(1.0 - away / np.sum(g**2))
+        assert float(probabilities.tau(tensor(g))) == pytest.approx(by_paper, rel=1e-4)
+        scores = 3.0 * g
+        moments = (np.mean(scores), np.mean(scores**2))
+        found = float(probabilities.tau_of_moments(*map(tensor, moments)))
+        assert found == pytest.approx(by_paper, rel=1e-4)
+    assert float(probabilities.tau_of_moments(tensor(0.0), tensor(0.0))) == 0.0
+    alone = np.eye(1, 50)[0]
+    assert float(probabilities.tau(tensor(alone))) == pytest.approx(math.sqrt(50))
+
+
+@pytest.mark.parametrize(
+    ("presample", "least"), [(2, 3.16), (3, 2.45), (4, 2.37), (5, 2.39), (6, 2.45)]
+)
+def test_break_even_where_a_backward_pass_costs_two(presample: float, least: float) -> None:
+    found = probabilities.break_even(presample, 1 / 3)
+    assert found == pytest.approx(least, abs=0.005)
+    assert probabilities.speed_up(found, presample, 1 / 3) == pytest.approx(1.0)
+    assert probabilities.speed_up(found + 0.1, presample, 1 / 3) > 1.0
+    # The paper's own threshold loses.
+    threshold = probabilities.paper_threshold(presample)
+    assert (probabilities.speed_up(threshold, presample, 1 / 3) < 1.0) == (threshold < found)
+
+
+def test_where_scoring_costs_too_much_no_tau_pays() -> None:
+    assert probabilities.break_even(2.0, 0.5) == math.inf
+    assert probabilities.break_even(1.5, 1.0) == math.inf
+
+
+def test_the_equivalent_batch_is_that_of_a_simulation() -> None:
+    """Gradients of one number with mean near 0, and of known norms."""
+    rng = np.random.default_rng(0)
+    b, k, times = 64, 3, 4_000
+    norms = rng.choice([0.1, 4.0], size=100_000, p=[0.93, 0.07])
+    values = norms * rng.choice([-1.0, 1.0], size=len(norms))
+    tau = math.sqrt(np.mean(norms**2)) / np.mean(norms)
+    uniform, drawn = [], []
+    for _ in range(times):
+        large = rng.integers(0, len(values), k * b)
+        p = norms[large] / norms[large].sum()
+        picked = large[rng.choice(k * b, b, p=p)]
+        weights = norms[large].mean() / norms[picked]
+        drawn.append(np.mean(weights * values[picked]))
+        uniform.append(np.mean(values[large[:b]]))
+    found = np.var(uniform) / np.var(drawn)
+    predicted = probabilities.equivalent_batch(tau, k)
+    assert found == pytest.approx(predicted, rel=0.15)
+    assert found != pytest.approx(tau**2, rel=0.3)  # which forgets that B were drawn first
+
+
+def test_percentile_ranks_count_those_at_most_as_large() -> None:
+    found = probabilities.percentile_ranks(tensor([3.0, 1.0, 2.0, 2.0]))
+    np.testing.assert_allclose(found, [1.0, 0.25, 0.75, 0.75])
+
+
+def test_a_paretos_best_samples_hold_what_its_curve_says() -> None:
+    assert probabilities.pareto_share(0.2, math.log(5) / math.log(4)) == pytest.approx(0.8)
+    rng = np.random.default_rng(0)
+    utility = np.sort(rng.pareto(2.5, 400_000) + 1.0)[::-1]
+    share = utility[: len(utility) // 4].sum() / utility.sum()
+    assert probabilities.pareto_share(0.25, 2.5) == pytest.approx(share, rel=0.01)
+    assert probabilities.pareto_speed_up(1.0, 2.5, 0.0) == pytest.approx(1.0)
