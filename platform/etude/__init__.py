@@ -18,10 +18,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from etude import augment as augment
     from etude import data as data
     from etude import errors as errors
     from etude import metalearners as metalearners
     from etude import models as models
+    from etude import sampling as sampling
     from etude._fit import fit as fit
     from etude._fit import plan as plan
     from etude._fit import train as train
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from etude.report import Report as Report
     from etude.report import Tuning as Tuning
     from etude.saving import load_model as load_model
+    from etude.training.importance_sampling import ImportanceSampling as ImportanceSampling
     from etude.training.trainer import Trainer as Trainer
 
 __version__ = "0.1.0"
@@ -45,6 +48,7 @@ _HOMES = {
     "tune": "etude._fit",
     "load_model": "etude.saving",
     "Finding": "etude.findings",
+    "ImportanceSampling": "etude.training.importance_sampling",
     "Plan": "etude.report",
     "Problem": "etude.problem",
     "Recipe": "etude.recipe",
@@ -52,10 +56,11 @@ _HOMES = {
     "Trainer": "etude.training.trainer",
     "Tuning": "etude.report",
 }
-_MODULES = frozenset({"data", "errors", "metalearners", "models"})
+_MODULES = frozenset({"augment", "data", "errors", "metalearners", "models", "sampling"})
 
 __all__ = [
     "Finding",
+    "ImportanceSampling",
     "Plan",
     "Problem",
     "Recipe",
@@ -63,6 +68,7 @@ __all__ = [
     "Trainer",
     "Tuning",
     "__version__",
+    "augment",
     "data",
     "errors",
     "fit",
@@ -70,6 +76,7 @@ __all__ = [
     "metalearners",
     "models",
     "plan",
+    "sampling",
     "train",
     "tune",
 ]

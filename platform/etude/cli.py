@@ -53,6 +53,7 @@ _FLAGS: tuple[tuple[str, str, Any, str], ...] = (
     ("keep", _LIST, [], "recipe groups or values that no study may change"),
     ("batch_size", _INT, None, "samples per update; fixes it"),
     ("augment", _TEXT, None, "an augmentation policy by name: standard_cifar, trivialaugment, …"),
+    ("sampling", _TEXT, None, "a strategy of importance sampling: upper_bound, fast_selection, …"),
     ("class_weight", _TEXT, None, "balanced, or weights by class: 0:1,1:5"),
     ("validation_split", _FLOAT, 0.15, "the share held out when no validation data are given"),
     ("resize", _TEXT, None, "bring images to HEIGHTxWIDTH"),
@@ -215,6 +216,8 @@ def _recipe(flags: Any) -> Recipe | None:
         recipe = (recipe or Recipe()).give(compute={"batch_size": flags.batch_size})
     if flags.augment is not None:
         recipe = (recipe or Recipe()).give(augmentation={"policy": flags.augment})
+    if flags.sampling is not None:
+        recipe = (recipe or Recipe()).give(sampling={"strategy": flags.sampling})
     return recipe
 
 

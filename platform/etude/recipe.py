@@ -112,9 +112,30 @@ class Sampling:
     Attributes:
         class_weight: `"none"`, or `"balanced"` to weight each class by the inverse of its
             frequency (mean weight 1).
+        strategy: Of importance sampling: a name from `etude.sampling`, or `"uniform"` for none.
+            What follows is its own where it is left out.
+        presample: k: a batch is drawn from one that is so many times as large.
+        threshold: τ above which a gated strategy is at work; left out, that above which it saves
+            time by `forward`.
+        exponent: What of, the strategy says.
+        smoothing: Share of the chances that is spread evenly, in [0, 1].
+        warm_up: Share of the run, at its start, that is uniform.
+        cool_down: Share of the run, at its end, that is uniform.
+        resolution: Of the images that are scored, as a share of their sides, where the strategy
+            takes losses at a lower one.
+        forward: What scoring a batch takes, as a share of a step; left out, a third.
     """
 
     class_weight: str = "none"
+    strategy: str = "uniform"
+    presample: float | None = None
+    threshold: float | None = None
+    exponent: float | None = None
+    smoothing: float | None = None
+    warm_up: float | None = None
+    cool_down: float | None = None
+    resolution: float = 1.0
+    forward: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +190,14 @@ _BOUNDS: Mapping[str, tuple[float, float]] = types.MappingProxyType(
         "regularization.clip_norm": (1e-12, 1e12),
         "regularization.ema_decay": (0.0, 1.0),
         "regularization.early_stopping_threshold": (0.0, 1e6),
+        "sampling.presample": (1.0, 1e3),
+        "sampling.threshold": (-1.0, 1e6),
+        "sampling.exponent": (-100.0, 100.0),
+        "sampling.smoothing": (0.0, 1.0),
+        "sampling.warm_up": (0.0, 1.0),
+        "sampling.cool_down": (0.0, 1.0),
+        "sampling.resolution": (0.05, 1.0),
+        "sampling.forward": (1e-6, 1e3),
     }
 )
 

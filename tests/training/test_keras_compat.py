@@ -60,6 +60,18 @@ def test_compute_loss_is_weighted_cross_entropy_and_penalties() -> None:
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
+def test_data_loss_leaves_penalties_out() -> None:
+    model = compiled(sequential())
+    logits = model(X)
+    weights = np.linspace(0.0, 2.0, len(X)).astype(np.float32)
+    expected = (weights * cross_entropy(logits, Y)).mean()
+    found = compat.data_loss(model, ops.convert_to_tensor(Y), logits, weights)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+    with keras.StatelessScope():
+        inside = compat.data_loss(model, ops.convert_to_tensor(Y), logits, weights)
+    assert float(inside) == pytest.approx(expected, rel=1e-5)
+
+
 def test_track_loss_is_the_mean_over_samples() -> None:
     model = compiled(sequential())
     model.evaluate(X, Y, verbose=0)

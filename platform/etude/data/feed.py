@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from etude.data._base import Source
 from etude.data.adapter import innermost
-from etude.data.resident import Resident
-from etude.data.shuffle import shuffled_passes
+from etude.data.resident import BESIDE, Resident, with_beside
+from etude.data.shuffle import seed_number, shuffled_passes
 from etude.data.streams import StreamSource, buffer_samples
 
 if TYPE_CHECKING:
@@ -50,13 +50,28 @@ class Feed:
             return len(self.resident)
         return buffer_samples(self.source.spec, self.limit)
 
-    def shuffled(self, batch_size: int, *, seed: int, start: int = 0) -> tf.data.Dataset:
-        """Endless full batches from step `start` on."""
-        if self.resident is not None:
-            return self.resident.shuffled(batch_size, seed=seed, start=start)
-        return self.source.shuffled(batch_size, seed=seed, start=start)
+    def shuffled(
+        self, batch_size: int, *, seed: int, start: int = 0, beside: int = 0
+    ) -> tf.data.Dataset:
+        """Endless full batches from step `start` on.
 
-    def part(self, samples: int, batch_size: int, *, seed: int, order: int) -> tf.data.Dataset:
+        Args:
+            batch_size: Samples in a batch.
+            seed: Of their order.
+            start: The first step.
+            beside: Samples of an order of their own, that come with each batch.
+        """
+        if self.resident is not None:
+            return self.resident.shuffled(batch_size, seed=seed, start=start, beside=beside)
+        batches = self.source.shuffled(batch_size, seed=seed, start=start)
+        if not beside:
+            return batches
+        others = self.source.shuffled(beside, seed=seed_number(seed + BESIDE), start=start)
+        return with_beside(batches, others)
+
+    def part(
+        self, samples: int, batch_size: int, *, seed: int, order: int, beside: int = 0
+    ) -> tf.data.Dataset:
         """Endless full batches of a random part of the data.
 
         A stream keeps whole batches of its beginning, and only their order is another.
@@ -66,9 +81,14 @@ class Feed:
             batch_size: Samples in a batch.
             seed: Says which they are.
             order: In which order they come.
+            beside: Samples of an order of their own, that come with each batch.
         """
         if self.resident is not None:
-            return self.resident.part(samples, batch_size, seed=seed, order=order)
+            return self.resident.part(samples, batch_size, seed=seed, order=order, beside=beside)
         count = max(1, round(samples / batch_size))
-        batches = self.source.shuffled(batch_size, seed=seed).take(count).cache()
-        return shuffled_passes(batches, count, seed + 1 + order, endless=False)
+        held = self.source.shuffled(batch_size, seed=seed).take(count).cache()
+        batches = shuffled_passes(held, count, seed + 1 + order, endless=False)
+        if not beside:
+            return batches
+        others = shuffled_passes(held, count, seed_number(seed + BESIDE + order), endless=False)
+        return with_beside(batches, others.rebatch(beside))

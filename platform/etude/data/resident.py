@@ -13,9 +13,11 @@ import tensorflow as tf
 from keras import ops
 
 from etude.data._base import Arrays
-from etude.data.shuffle import id_stream, ids_in_order, permutation
+from etude.data.shuffle import id_stream, ids_in_order, permutation, seed_number, untuned
 
 _PREFIX = "etude_resident_"
+BESIDE = 1_000_003
+"""What the seed of the order of samples beside a batch is further on."""
 _counter = itertools.count()
 _residents: weakref.WeakValueDictionary[str, Resident] = weakref.WeakValueDictionary()
 
@@ -48,18 +50,42 @@ class Resident:
     def __len__(self) -> int:
         return self.size
 
-    def shuffled(self, batch_size: int, *, seed: int, start: int = 0) -> tf.data.Dataset:
-        """Endless full batches of ids, beginning with step `start`."""
-        key = self.key
-        return id_stream(self.size, batch_size, seed=seed, start=start).map(lambda i: {key: i})
+    def shuffled(
+        self, batch_size: int, *, seed: int, start: int = 0, beside: int = 0
+    ) -> tf.data.Dataset:
+        """Endless full batches of ids, beginning with step `start`.
 
-    def part(self, samples: int, batch_size: int, *, seed: int, order: int) -> tf.data.Dataset:
+        Args:
+            batch_size: Ids in a batch.
+            seed: Of their order.
+            start: The first step.
+            beside: Ids of a second stream of its own order, that come with each batch.
+        """
+        key = self.key
+
+        def stream(size: int, seed: int) -> tf.data.Dataset:
+            return id_stream(self.size, size, seed=seed, start=start).map(lambda i: {key: i})
+
+        if not beside:
+            return stream(batch_size, seed)
+        return with_beside(stream(batch_size, seed), stream(beside, seed_number(seed + BESIDE)))
+
+    def part(
+        self, samples: int, batch_size: int, *, seed: int, order: int, beside: int = 0
+    ) -> tf.data.Dataset:
         """As `shuffled`, of a random part alone: `seed` says which, `order` how it is shuffled."""
         key = self.key
         samples = min(samples, self.size)
         chosen = tf.constant(permutation(self.size, seed, 0)[:samples])
-        positions = id_stream(samples, batch_size, seed=seed + 1 + order)
-        return positions.map(lambda i: {key: tf.gather(chosen, i)})
+
+        def stream(size: int, seed: int) -> tf.data.Dataset:
+            positions = id_stream(samples, size, seed=seed)
+            return positions.map(lambda i: {key: tf.gather(chosen, i)})
+
+        own = seed + 1 + order
+        if not beside:
+            return stream(batch_size, own)
+        return with_beside(stream(batch_size, own), stream(beside, seed_number(own + BESIDE)))
 
     def beyond(
         self, part: int, samples: int, batch_size: int, *, seed: int
@@ -105,6 +131,18 @@ def as_input(images: Any) -> Any:
     if keras.backend.is_float_dtype(keras.backend.standardize_dtype(images.dtype)):
         return images
     return ops.cast(images, keras.config.floatx())
+
+
+def with_beside(batches: tf.data.Dataset, beside: tf.data.Dataset) -> tf.data.Dataset:
+    """Batches, each with samples beside it as `parted` takes them apart."""
+    return untuned(tf.data.Dataset.zip({"batch": batches, "beside": beside}))
+
+
+def parted(data: Any) -> tuple[Any, Any]:
+    """A batch, and what is read beside it to draw samples from; `None` where nothing is."""
+    if isinstance(data, Mapping) and set(data) == {"batch", "beside"}:
+        return data["batch"], data["beside"]
+    return data, None
 
 
 def gather(data: Any) -> tuple[Any, Any, Any, Any]:

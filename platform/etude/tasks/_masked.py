@@ -52,13 +52,13 @@ class _MaskedLoss(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.from_logits = from_logits
 
-    def _split(self, y_true: Any) -> tuple[Any, Any]:
+    def split(self, y_true: Any) -> tuple[Any, Any]:
         """Labels without ignored values, and a float mask `(batch, height, width)`; `None`
         where all pixels count."""
         raise NotImplementedError
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        labels, valid = self._split(ops.cast(ops.convert_to_tensor(y_true), self.dtype))
+        labels, valid = self.split(ops.cast(ops.convert_to_tensor(y_true), self.dtype))
         weight = valid
         if valid is not None and self.reduction in ("sum_over_batch_size", "mean"):
             total = ops.cast(ops.size(valid), valid.dtype)
@@ -87,7 +87,7 @@ class MaskedBinaryCrossentropy(_MaskedLoss):
         super().__init__(**options)
         self.ignore_class = ignore_class
 
-    def _split(self, y_true: Any) -> tuple[Any, Any]:
+    def split(self, y_true: Any) -> tuple[Any, Any]:
         labels = y_true if len(y_true.shape) == 4 else y_true[..., None]
         if self.ignore_class is None:
             return labels, None
@@ -132,7 +132,7 @@ class MaskedCategoricalCrossentropy(_MaskedLoss):
     Labels and outputs are `(batch, height, width, classes)`.
     """
 
-    def _split(self, y_true: Any) -> tuple[Any, Any]:
+    def split(self, y_true: Any) -> tuple[Any, Any]:
         return y_true, ops.cast(ops.sum(y_true, axis=-1) > 0.0, y_true.dtype)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:

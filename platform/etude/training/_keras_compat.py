@@ -43,6 +43,15 @@ def additional_losses(trainer: Any) -> list[Any]:
     return [trainer._aggregate_additional_loss(loss) for loss in trainer.losses]
 
 
+def data_loss(trainer: Any, y: Any, y_pred: Any, sample_weight: Any) -> Any:
+    """The compiled loss alone, without penalties on weights and activations.
+
+    `compute_loss` adds these, and cannot be asked to leave them out; within a stateless scope it
+    fails on them.
+    """
+    return trainer._compile_loss(y, y_pred, sample_weight)
+
+
 def compile_arguments(model: Any) -> dict[str, Any]:
     """What a compiled model was compiled with, the objects themselves.
 

@@ -25,6 +25,11 @@ def layers_of(model: Any) -> list[Any]:
     ]
 
 
+def statistics_of(model: Any) -> list[Any]:
+    """The statistics of these layers, which evaluation goes by."""
+    return [v for layer in layers_of(model) for v in (layer.moving_mean, layer.moving_variance)]
+
+
 @contextlib.contextmanager
 def moving(layers: Sequence[Any], value: Any, pace: Any) -> Iterator[None]:
     """Within the context the layers' momentum is the tensor `value`, unless that is negative.

@@ -13,7 +13,9 @@ from etude.inspection.model import check_own_fit
 from etude.optim import _registry as optimizers
 from etude.optim import momentum
 from etude.optim.schedules import SCHEDULES
+from etude.optim.variance_reduction import REDUCTIONS
 from etude.recipe import Recipe
+from etude.sampling import strategies
 from etude.training import _keras_compat, precision
 
 _REFUSED = (
@@ -111,6 +113,19 @@ def check_parts(
         )
 
 
+def check_xla(recipe: Recipe) -> None:
+    """Raises a `RecipeError` for sampling in sizes that XLA would have to know beforehand."""
+    name = recipe.sampling.strategy
+    resizes = getattr(strategies.STRATEGIES.get(name), "resizes", False)
+    if recipe.compute.xla and (resizes or name in REDUCTIONS):
+        raise RecipeError(
+            f"The strategy {name!r} computes on as many samples as it finds right in each step.",
+            required="compute.xla: false, or another strategy",
+            received="compute.xla: true",
+            advice="leave XLA out; XLA compiles steps of one size",
+        )
+
+
 def check_smoothing(recipe: Recipe, task: Any, loss: Any) -> None:
     """Raises a `RecipeError` where soft labels would replace a loss that is not the task's."""
     if not softens(recipe) or task is None or loss is None or is_crossentropy(loss, task):
@@ -179,6 +194,15 @@ def softens(recipe: Recipe) -> bool:
 def check_recipe(recipe: Recipe) -> None:
     """Raises a `RecipeError` for names that no registry knows."""
     optimizers.check_name(recipe.optimization.optimizer)
+    check_xla(recipe)
+    known = [strategies.UNIFORM, *strategies.STRATEGIES, *REDUCTIONS]
+    if recipe.sampling.strategy not in known:
+        raise RecipeError(
+            "There is no such strategy of sampling.",
+            required=f"one of {known}",
+            received=repr(recipe.sampling.strategy),
+            advice="mend `sampling.strategy`",
+        )
     if recipe.optimization.schedule not in SCHEDULES:
         raise RecipeError(
             f"The recipe's schedule {recipe.optimization.schedule!r} is not known.",

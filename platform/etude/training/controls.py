@@ -98,6 +98,10 @@ class Controls:
         """All of them, in a fixed order."""
         return [v for v in vars(self).values() if isinstance(v, keras.Variable)]
 
+    def progress(self) -> Any:
+        """The share of the run that is over before the step about to be done."""
+        return ops.cast(self.step, "float32") / ops.maximum(self.total.value, 1.0)
+
     def share(self) -> Any:
         """The schedule's share of its peak, for the step about to be done."""
         schedule = schedules.SCHEDULES[self.settings.schedule]

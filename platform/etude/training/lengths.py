@@ -29,11 +29,13 @@ class Length(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         self._begun = True
         params = self.params or {}  # a CallbackList of the user's own brings what it likes
         controls, steps = self.trainer.controls, params.get("steps")
-        if self.trainer.recipe.optimization.schedule == "constant":
+        selector = self.trainer.selector
+        constant = self.trainer.recipe.optimization.schedule == "constant"
+        if constant and (selector is None or not (steps or selector.goes_by_the_run)):
             return
         if not steps:
             raise RecipeError(
-                "The schedule needs to know how long an epoch is.",
+                "The schedule, or when samples are chosen, needs to know how long an epoch is.",
                 required="data of known length, or `steps_per_epoch`",
                 received="data that do not say how many batches they have",
                 advice="pass `steps_per_epoch=` to `fit`",

@@ -132,7 +132,12 @@ class Run:
         self.evaluated.clear()
         size = studio.recipe.compute.batch_size
         studio.trainer.fit(
-            studio.train.shuffled(size, seed=studio.seed, start=progress.step),
+            studio.train.shuffled(
+                size,
+                seed=studio.seed,
+                start=progress.step,
+                beside=studio.trainer.beside(size),
+            ),
             initial_epoch=progress.segment,
             epochs=2**31,
             steps_per_epoch=progress.target - progress.step,

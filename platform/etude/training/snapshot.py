@@ -32,6 +32,8 @@ def variables(trainer: Any) -> dict[str, Any]:
         "metrics": [v for metric in trainer.metrics for v in metric.variables],
         "controls": trainer.controls.variables if trainer.controls is not None else (),
         "augmenter": trainer.augmenter.variables if trainer.augmenter is not None else (),
+        "selector": trainer.selector.variables if trainer.selector is not None else (),
+        "reducer": trainer.reducer.variables if trainer.reducer is not None else (),
         "meter": trainer.meter.variables if trainer.meter is not None else (),
         "average": trainer.average.shadows if trainer.average is not None else (),
     }

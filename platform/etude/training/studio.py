@@ -24,7 +24,7 @@ from etude.errors import RunError
 from etude.inspection import compiled
 from etude.optim import _registry as optimizers
 from etude.recipe import Recipe
-from etude.training import memory
+from etude.training import memory, selecting, variance_reduced
 from etude.training.augmenting import OpenTo
 from etude.training.backends.tensorflow import OUT_OF_MEMORY
 from etude.training.checks import takes_soft_labels
@@ -54,6 +54,8 @@ FREE = frozenset(
     {f"optimization.{name}" for name in ("learning_rate", "momentum", "weight_decay")}
     | {f"optimization.{name}" for name in ("warmup_steps", "warmup_fraction", "momentum_low")}
     | {f"optimization.{name}" for name in ("momentum_high", "batch_norm_momentum", "epochs")}
+    | {f"sampling.{name}" for name in ("presample", "threshold", "exponent", "smoothing")}
+    | {f"sampling.{name}" for name in ("warm_up", "cool_down", "forward")}
     | {"compute.batch_size", "augmentation.policy"}
 )
 # Those of a step that is open to any policy.
@@ -78,6 +80,21 @@ class Trial:
     def score(self) -> float:
         """Mean loss on the validation samples; NaN where none were asked for."""
         return float(self.scores.mean()) if len(self.scores) else math.nan
+
+
+@dataclasses.dataclass(frozen=True)
+class Miniature:
+    """What a short run over a part of the data saw.
+
+    Attributes:
+        taus: τ after every step, `(steps,)` float64.
+        share: Of the steps, in which samples were chosen.
+        losses: The loss of each of the validation samples asked for, `(samples,)` float64.
+    """
+
+    taus: np.ndarray[Any, Any]
+    share: float
+    losses: np.ndarray[Any, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +147,7 @@ class Studio:
         self.evaluation_batch = 0
         self.trainer: Trainer
         self._trainers: dict[str, Trainer] = {}
-        self._streams: dict[tuple[int, int, int], Any] = {}
+        self._streams: dict[tuple[int, int, int, int], Any] = {}
         self._held = memory.held()
         self._largest = 0  # batch that ran
         self._losses: SampleLosses | None = None
@@ -191,8 +208,12 @@ class Studio:
             monitored=True,
             seed=self.seed,
         )
-        if trainer.augmenter is not None and self.train.resident is not None:
-            trainer.augmenter.samples.assign(len(self.train.resident))
+        if self.train.resident is not None:
+            trainer.expect(self.train.resident)
+        else:
+            what = "data that are read anew in every pass"
+            selecting.check_stream(trainer.selector, what)
+            variance_reduced.check_stream(trainer.reducer, what)
         settings = recipe.optimization
         if recipe.mark("optimization.learning_rate").origin == "learned":
             # Only the schedule's peak: the optimizer keeps its own rate for the time after.
@@ -242,6 +263,9 @@ class Studio:
         while True:
             try:
                 with isolated(self.trainer):
+                    if self.trainer.selector is not None:  # what needs most memory
+                        self.trainer.selector.always()
+                        self.trainer.selector.threshold.assign(-selecting.LARGEST)
                     self._fit(2)
                     self._evaluate(1)
                 compute = self.recipe.compute
@@ -320,6 +344,8 @@ class Studio:
     def _timed_steps(self, steps: int, batch: int | None = None) -> float:
         """Seconds per step, the start of the input pipeline left out."""
         watch = Watch(self.budget.clock)
+        if self.trainer.selector is not None:
+            self.trainer.selector.always()
         self._fit(steps, callbacks=[watch], batch=batch)
         if watch.count < 2:
             return watch.total
@@ -431,8 +457,8 @@ class Studio:
             try:
                 self._fit(steps, [reader], batch=batch, part=part)
                 yield
-            finally:  # with what of a stream they hold
-                self._streams = {key: data for key, data in self._streams.items() if not key[2]}
+            finally:
+                self._forget_parts()
 
     def beyond(self, part: int, wanted: int) -> int:
         """How many training samples outside of a part can be scored one by one, of so many."""
@@ -480,6 +506,42 @@ class Studio:
             self._fit(steps, [reader], batch=batch, order=order, part=part)
             found = self._sample_losses(samples)
             return np.concatenate([found, self._beyond(part, beyond)]) if beyond else found
+
+    def cannot_sample(self) -> str | None:
+        """Why samples of the problem cannot be chosen by their scores; `None` where they can."""
+        return selecting.obstacle(self.problem.model, self.problem.loss, self.problem.task)
+
+    def miniature(
+        self, recipe: Recipe, steps: int, *, batch: int, part: int, samples: int, order: int
+    ) -> Miniature:
+        """Trains on a part of the data by a whole schedule of so many steps; leaves no trace.
+
+        Args:
+            recipe: By which, of the present Trainer; it chooses samples.
+            steps: How many.
+            batch: Samples in a batch.
+            part: Samples of the training set, chosen at random, on which it trains.
+            samples: Validation samples on which the trained weights are scored, about.
+            order: Which order of samples.
+        """
+        with isolated(self.trainer):
+            before = self.trainer
+            self.build(recipe)
+            assert self.trainer is before, "another trace"
+            selector = self.trainer.selector
+            assert selector is not None
+            multiple = self.recipe.compute.steps_per_execution
+            steps = math.ceil(steps / multiple) * multiple
+            self._begin(0, steps)
+            reader = Reader(self.trainer, None, self.on_step)
+            self._fit(steps, [reader], batch=batch, order=order, part=part)
+            taus, opened = selector.recorded(0, steps)
+            self._forget_parts()
+            return Miniature(taus, float(opened.mean()), self._sample_losses(samples))
+
+    def _forget_parts(self) -> None:
+        """Lets go of pipelines of a part of the data, with what of a stream they hold."""
+        self._streams = {key: data for key, data in self._streams.items() if not key[2]}
 
     def _begin(self, step: float, total: float) -> None:
         """Puts the step to a place in a schedule so short that statistics move at once."""
@@ -555,13 +617,14 @@ class Studio:
         if steps < 1:  # Keras would go on for ever
             return
         multiple = self.recipe.compute.steps_per_execution
-        key = (batch or self.recipe.compute.batch_size, order, part)
+        size = batch or self.recipe.compute.batch_size
+        key = (size, order, part, self.trainer.beside(size))
         if key not in self._streams:
             # Made once: TensorFlow never gives back what it traces for a pipeline.
             self._streams[key] = (
-                self.train.part(part, key[0], seed=self.seed, order=order)
+                self.train.part(part, size, seed=self.seed, order=order, beside=key[3])
                 if part
-                else self.train.shuffled(key[0], seed=self.seed + order)
+                else self.train.shuffled(size, seed=self.seed + order, beside=key[3])
             )
         self.trainer.fit(
             self._streams[key],

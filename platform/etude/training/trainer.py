@@ -9,15 +9,17 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from etude.data.resident import Resident, as_input, gather, sample_spec
+from etude.data.resident import Resident, as_input, gather, parted, sample_spec
 from etude.data.shuffle import seed_number
 from etude.errors import ModelError
 from etude.inspection.compiled import family_of
 from etude.optim import _registry as optimizers
 from etude.optim import balanced_decay, momentum
 from etude.recipe import Recipe
+from etude.sampling.strategies import UNIFORM
 from etude.tasks._masked import align
 from etude.training import (
     _keras_compat,
@@ -27,12 +29,17 @@ from etude.training import (
     dropout,
     gradients,
     lengths,
+    low_resolution,
     precision,
+    selecting,
+    variance_reduced,
 )
 from etude.training.averaged_model import AveragedModel
 from etude.training.backends import tensorflow as backend
 from etude.training.controls import Controls
 from etude.training.gradient_meter import GradientMeter
+from etude.training.held import Held, held
+from etude.training.selection import Selection, Shown, Stages, presampled, remembered
 from etude.training.step import Batch, accumulated, stages
 
 if TYPE_CHECKING:
@@ -114,6 +121,7 @@ class Trainer(AveragedModel):
             or recipe.optimization.schedule != "constant"
             or recipe.optimization.warmup_steps
             or recipe.optimization.batch_norm_momentum is not None
+            or recipe.sampling.strategy != UNIFORM
             or self._drops
         ):
             with self.scope():
@@ -121,6 +129,11 @@ class Trainer(AveragedModel):
         with self.scope():
             policy = recipe.augmentation.policy
             self.augmenter = augmenting.made(model, policy, task, value_range, self.seed, open_to)
+            self.selector = selecting.made(model, recipe.sampling, self.seed)
+            self.reducer = variance_reduced.made(model, recipe, self.seed)
+        self._scorer: selecting.Scorer | None = None
+        self._samples = 0
+        self._held: Held | None = None
         if model.built:
             self.built = True
 
@@ -232,6 +245,17 @@ class Trainer(AveragedModel):
         self.claim_model()
         masks = self._task is not None and self._task.name == "semantic_segmentation"
         self._pixelwise = masks and family_of(loss) is not None
+        if self.selector is not None:
+            selecting.check_loss(loss)
+            self.selector.small = selecting.small(self.model, self.recipe.sampling)
+            self._scorer = selecting.scorer(
+                self.selector.strategy.score,
+                loss,
+                self._task,
+                self._soft_loss,
+                self.model,
+                backend.gradient,
+            )
         self._free_rate = optimizers.has_free_rate(self.optimizer)
         if self._free_rate and settings.learning_rate is not None and not self._monitored:
             self.optimizer.learning_rate = settings.learning_rate
@@ -241,6 +265,28 @@ class Trainer(AveragedModel):
         if self.controls is not None:
             self._own = momentum.numbers(self.optimizer)
             self.take_over(self.recipe)
+
+    def expect(self, data: Resident) -> None:
+        """Makes room for what the step remembers of each sample, before it is traced."""
+        self._samples = len(data)
+        if self.augmenter is not None:
+            self.augmenter.samples.assign(len(data))
+        if self.selector is not None:
+            labels = data.labels
+            single = labels is not None and tuple(labels.shape[1:]) in ((), (1,))
+            classes = np.asarray(labels).reshape(-1) if single else None
+            with self.scope():
+                self.selector.remember(len(data), classes)
+
+    def beside(self, batch: int) -> int:
+        """How many samples are read beside a batch, to draw from."""
+        return 0 if self.selector is None else self.selector.extra(batch)
+
+    def reset_metrics(self) -> None:
+        """As Keras' own, with what is shown of sampling."""
+        super().reset_metrics()
+        if self.selector is not None:
+            self.selector.reset()
 
     def claim_model(self) -> None:
         """Compiles the user's model as this Trainer is, with the same optimizer.
@@ -273,19 +319,27 @@ class Trainer(AveragedModel):
         options["callbacks"] = callbacks if managed else lengths.with_length(self, callbacks)
         own = self.recipe.compute.batch_size
         validation = options.get("validation_data")
+        chooses = self.selector is not None or self.reducer is not None
+        if chooses and not isinstance(x, Resident) and y is not None:
+            self._held = held(x, y, options, self._held)
+            x, y = self._held.data, None
+            validation = options.get("validation_data")
         resident = x  # batches of ids hold no reference to the data that they are of
         if isinstance(validation, Resident):
             size = options.get("validation_batch_size") or batch_size or own
             options["validation_data"] = validation.in_order(size)
         if isinstance(x, Resident):
             checks.refuse_with_resident(options)
-            if self.augmenter is not None:
-                self.augmenter.samples.assign(len(x))
+            self.expect(x)
             size = batch_size or own
             steps = options.setdefault("steps_per_epoch", math.ceil(len(x) / size))
             start = options.get("initial_epoch", 0) * steps
-            x = x.shuffled(size, seed=self.seed, start=start)
+            x = x.shuffled(size, seed=self.seed, start=start, beside=self.beside(size))
             options["shuffle"] = False
+        elif chooses and not self._monitored:
+            variance_reduced.check_stream(self.reducer, type(x).__name__)
+            if self.selector is not None:
+                x = selecting.streamed(self.selector, x)
         elif y is not None or hasattr(x, "__array__"):
             options["batch_size"] = batch_size or own
         elif batch_size is not None:
@@ -339,18 +393,32 @@ class Trainer(AveragedModel):
 
     def train_step(self, data: Any) -> Any:
         """One update: gather, the recipe's stages, loss, gradients, update, average."""
-        batch = self._prepared(data)
+        selector = self.selector
+        selection = None if selector is None else self._selected(data)
+        batch = self._prepared(data) if selection is None else selection.batch
         loss, y_pred, grads = self._differentiate(batch)
+        if self.reducer is not None:
+            weights = self.trainable_variables
+            grads = self.reducer.corrected(data, self._samples, weights, grads, self._gradients_of)
         if self.meter is not None:
             self.meter.record(grads, self.optimizer.scale_loss(ops.ones((), "float32")))
-        _keras_compat.track_loss(self, loss, ops.shape(batch.x)[0])
+        shown = Shown(batch.x, batch.y, y_pred, batch.weight, loss)
+        if selection is not None:
+            assert selector is not None
+            shown = selection.finished(shown)
+        _keras_compat.track_loss(self, shown.loss, ops.shape(shown.x)[0])
         limit = self.recipe.regularization.clip_norm
         if limit is not None:
             grads = gradients.clip_by_global_norm(
                 grads, self._scaled_limit(limit), backend.over_replicas(grads)
             )
-        self._update(grads, loss)
-        return self.compute_metrics(batch.x, batch.y, y_pred, sample_weight=batch.weight)
+        self._update(grads, shown.loss)
+        results = self.compute_metrics(shown.x, shown.y, shown.y_pred, sample_weight=shown.weight)
+        return results if selector is None else {**results, **selector.results()}
+
+    def _gradients_of(self, data: Any) -> list[Any]:
+        """The gradients of one batch at the weights that a scope may say."""
+        return self._differentiate(self._prepared(data))[2]
 
     def gradients(self, data: Any) -> list[Any]:
         """The gradients of one batch as float32 tensors, neither clipped nor applied."""
@@ -381,23 +449,32 @@ class Trainer(AveragedModel):
             return _keras_compat.compute_loss(
                 self.model, x, y, y_pred, sample_weight, training=training
             )
-        if sample_weight is not None and self._pixelwise:
-            # Keras would line up weights (batch,) of masks with the width.
-            sample_weight = align(sample_weight, len(y_pred.shape) - 1)
+        sample_weight = self._aligned(sample_weight, y_pred)
         return super().compute_loss(x, y, y_pred, sample_weight, training=training)
 
     def _prepared(self, data: Any) -> Batch:
         """A batch as the recipe's stages leave it."""
-        ids, x, y, weight = gather(data)
-        batch = Batch(ids, _inputs(x), y, weight)
+        return self._blended(self._staged(_gathered(parted(data)[0])))
+
+    def _blended(self, batch: Batch) -> Batch:
+        """A batch whose images are mixed, where the policy does."""
+        if self.augmenter is not None and self.augmenter.mixes:
+            return self.augmenter.mix(batch)
+        return batch
+
+    def _staged(self, batch: Batch, size: Any = None) -> Batch:
+        """A batch as the stages before mixing leave it.
+
+        Args:
+            batch: As it was gathered.
+            size: Samples of a step, where the batch has others beside them.
+        """
         if self.augmenter is not None:
-            done = self._done(ops.shape(batch.x)[0])
+            done = self._done(ops.shape(batch.x)[0] if size is None else size)
             weigh = self._pixelwise and not self._own_compute_loss
             batch = self.augmenter.augment(batch, done, weigh=weigh)
         for stage in self._stages:
             batch = stage(batch)
-        if self.augmenter is not None and self.augmenter.mixes:
-            batch = self.augmenter.mix(batch)
         return batch
 
     def _smoothing(self) -> Any:
@@ -413,9 +490,37 @@ class Trainer(AveragedModel):
             replicas = self._distribute_strategy.num_replicas_in_sync
         return ops.cast(steps, "int64") * ops.cast(batch, "int64") * replicas
 
-    def _forward(self, x: Any, training: bool | None) -> Any:
+    def _selected(self, data: Any) -> Selection:
+        """The samples that the step is on, where a strategy chooses them."""
+        selector, scorer, controls = self.selector, self._scorer, self.controls
+        assert selector is not None and scorer is not None and controls is not None
+        stages = Stages(
+            gathered=_gathered,
+            staged=self._staged,
+            blended=self._blended,
+            forward=self._scored,
+            data_loss=self._data_loss,
+            drawing=() if self.augmenter is None else (self.augmenter.seeds.state,),
+            # Those of smaller images are not those of evaluation.
+            statistics=[] if selector.small else batch_norm.statistics_of(self.model),
+            output_shape=selecting.output_shape(self.model, self._task),
+            micro_batches=self.recipe.compute.accumulate,
+        )
+        choose = presampled if selector.presamples else remembered
+        return choose(selector, scorer, stages, data, controls.step.value, controls.progress())
+
+    def _scored(self, x: Any) -> Any:
+        """Outputs of images that are scored, as in training."""
+        assert self.selector is not None
+        if self.selector.small is None:
+            return self._forward(x, True)
+        twin, sides = self.selector.small
+        return self._forward(low_resolution.resized(x, sides), True, twin)
+
+    def _forward(self, x: Any, training: bool | None, model: Any = None) -> Any:
+        model = model or self.model
         if not training:
-            return self._run_model(x, training)
+            return self._run_model(x, training, model)
         with contextlib.ExitStack() as stack:
             stack.enter_context(precision.computing(self.model, self.recipe.compute.precision))
             if self.controls is not None and not self.distributed:
@@ -426,18 +531,33 @@ class Trainer(AveragedModel):
             if self._drops and self.controls is not None:
                 factor = self.controls.dropout.value
                 stack.enter_context(dropout.moving(dropout.layers_of(self.model), factor))
-            return self._run_model(x, training)
+            return self._run_model(x, training, model)
 
-    def _run_model(self, x: Any, training: bool | None) -> Any:
-        if _keras_compat.has_training_argument(self.model):
-            return self.model(x, training=training)
-        return self.model(x)
+    def _run_model(self, x: Any, training: bool | None, model: Any) -> Any:
+        if _keras_compat.has_training_argument(model):
+            return model(x, training=training)
+        return model(x)
 
     def _loss_of(self, batch: Batch, y_pred: Any) -> Any:
         if self._soft_loss is None or batch.target is None:
             return _keras_compat.compute_loss(self, batch.x, batch.y, y_pred, batch.weight)
         loss = self._soft_loss(batch.target, y_pred, sample_weight=batch.weight)
         return sum(_keras_compat.additional_losses(self), start=loss)
+
+    def _data_loss(self, batch: Batch, y_pred: Any) -> Any:
+        """The mean loss of a batch, without penalties."""
+        if self._soft_loss is not None and batch.target is not None:
+            return self._soft_loss(batch.target, y_pred, sample_weight=batch.weight)
+        weight = self._aligned(batch.weight, y_pred)
+        return _keras_compat.data_loss(self, batch.y, y_pred, weight)
+
+    def _aligned(self, weight: Any, y_pred: Any) -> Any:
+        """Weights of samples, for each of whom a loss has many places."""
+        # Keras would line up weights (batch,) of masks with the width.
+        chosen = self.selector is not None and len(y_pred.shape) > 2
+        if weight is None or not (self._pixelwise or chosen):
+            return weight
+        return align(weight, len(y_pred.shape) - 1)
 
     def _differentiate(self, batch: Batch) -> tuple[Any, Any, list[Any]]:
         """Loss, outputs and (scaled) gradients, over all micro-batches."""
@@ -473,7 +593,11 @@ class Trainer(AveragedModel):
                     moved["weight_decay"] = ops.zeros(())
                 stack.enter_context(balanced_decay.balancing(variables))
             stack.enter_context(momentum.moving(self.optimizer, **moved))
-            self.optimizer.apply_gradients(zip(grads, variables, strict=True))
+            if self.reducer is not None and self.reducer.reduction.accelerated:
+                self.reducer.update(variables, grads, self.optimizer.learning_rate)
+                self.optimizer.iterations.assign_add(1)
+            else:
+                self.optimizer.apply_gradients(zip(grads, variables, strict=True))
         if self._average is not None:
             step = self.optimizer.iterations if self.controls is None else self.controls.step
             self._average.update(step.value)
@@ -511,6 +635,8 @@ class Trainer(AveragedModel):
         assert self.controls is not None
         if self.augmenter is not None:
             self.augmenter.take_over(recipe.augmentation.policy)
+        if self.selector is not None:
+            self.selector.take_over(recipe.sampling)
         numbers = momentum.set_numbers(self.optimizer, recipe.optimization, self._own)
         rate = ops.convert_to_numpy(self.optimizer.learning_rate) if self._free_rate else None
         self.controls.take_over(recipe, rate=rate, **numbers)
@@ -552,6 +678,11 @@ class Trainer(AveragedModel):
             return
         spec = _keras_compat.element_spec(iterator)
         _keras_compat.symbolic_build(self, sample_spec(spec))
+
+
+def _gathered(data: Any) -> Batch:
+    ids, x, y, weight = gather(data)
+    return Batch(ids, _inputs(x), y, weight)
 
 
 def _inputs(x: Any) -> Any:

@@ -27,6 +27,7 @@ from etude.report.figures import (
     ledger,
     length,
     optimizer,
+    sampling,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ FIGURES: Mapping[str, Callable[[Finding], Figure | None]] = {
     "optimizer": optimizer.draw,
     "augmentation": augmentation.draw,
     "descent": descent.draw,
+    "sampling": sampling.draw,
     "length": length.draw,
 }
 """What draws a finding, by the name of its meta-learner."""

@@ -36,8 +36,18 @@ def value_and_grad(
         The scalar, the auxiliary result, and a gradient (or `None`) per variable.
     """
     with tf.GradientTape() as tape:
+        # Within a stateless scope that says what weights are, they are plain tensors.
+        tape.watch([v.value for v in variables() if not isinstance(v.value, tf.Variable)])
         value, auxiliary = function()
     return value, auxiliary, tape.gradient(value, [v.value for v in variables()])
+
+
+def gradient(function: Callable[[Any], Any], at: Any) -> Any:
+    """The gradient of a function with a scalar result at a tensor."""
+    with tf.GradientTape() as tape:
+        tape.watch(at)
+        value = function(at)
+    return tape.gradient(value, at)
 
 
 CANNOT_COMPILE: tuple[type[BaseException], ...] = (

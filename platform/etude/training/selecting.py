@@ -1,0 +1,489 @@
+"""Importance sampling within the step: when it is at work, whom it draws, what it saw."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+from etude.data.resident import with_beside
+from etude.errors import ModelError, RecipeError
+from etude.inspection import outputs
+from etude.inspection.compiled import family_of
+from etude.recipe import Sampling
+from etude.sampling import probabilities, scores
+from etude.sampling.strategies import STRATEGIES, Numbers, Presampled, Remembering
+from etude.tasks._base import Task
+from etude.tasks.semantic_segmentation import SemanticSegmentation
+from etude.training import _keras_compat, low_resolution
+from etude.training.step import Batch
+from etude.training.values import host
+
+Floats = npt.NDArray[np.float64]
+
+# What a moving mean keeps of τ in a step (the paper's a_τ).
+DECAY = 0.9
+# What scoring a batch takes of a step, where nobody has measured it.
+FORWARD = 1.0 / 3.0
+LARGEST = float(np.finfo(np.float32).max)
+# Steps of which τ and the gate are kept.
+CAPACITY = 4096
+
+
+class Selector:
+    """Decides which samples a step is on.
+
+    Args:
+        settings: Of the recipe; its strategy is not the uniform one.
+        seed: Of the draws.
+
+    Attributes:
+        strategy: Who decides.
+        mean, square: Moving means of scores and of their squares, from uniform samples.
+        looked: Steps so far that they are of.
+        threshold: τ above which a gated strategy is at work.
+        forward: What scoring a batch takes, as a share of a step.
+        total, steps, open_steps: Sum of the losses of what steps were on, how many there were, and
+            with the strategy at work, of the present epoch.
+        taus, opened: τ and whether the strategy was at work in the latest steps, by step %
+            `CAPACITY`.
+        small: The model that scores smaller images, and their sides; `None` where they are scored
+            as they are.
+        tables: What a remembering strategy remembers.
+        drawn: How often each sample was drawn while the strategy was at work, where samples have
+            an identity.
+    """
+
+    def __init__(self, settings: Sampling, seed: int) -> None:
+        self.settings = settings
+        self.strategy = STRATEGIES[settings.strategy]()
+        self.seeds = keras.random.SeedGenerator((seed + 1) % 2**32)
+        self.mean = _variable(0.0, "mean_score")
+        self.square = _variable(0.0, "square_score")
+        self.looked = _variable(0.0, "looked")
+        self.threshold = _variable(0.0, "threshold")
+        self.forward = _variable(FORWARD, "forward")
+        self.exponent = _variable(1.0, "exponent")
+        self.uniform = _variable(0.0, "uniform")
+        self.warm_up = _variable(0.0, "warm_up")
+        self.cool_down = _variable(0.0, "cool_down")
+        self.taus = _variable(np.zeros(CAPACITY, np.float32), "taus")
+        self.opened = _variable(np.zeros(CAPACITY, np.float32), "opened")
+        self.total = _variable(0.0, "sampled_loss")
+        self.steps = _variable(0.0, "sampled_steps")
+        self.open_steps = _variable(0.0, "open_steps")
+        self.small: tuple[Any, tuple[int, int]] | None = None
+        self.tables: dict[str, Any] = {}
+        self.drawn: Any = None
+        self.take_over(settings)
+
+    @property
+    def presamples(self) -> bool:
+        """Whether it draws from a larger batch, and not by what it remembers."""
+        return isinstance(self.strategy, Presampled)
+
+    @property
+    def goes_by_the_run(self) -> bool:
+        """Whether a share of the run is uniform."""
+        return float(self.warm_up) > 0.0 or float(self.cool_down) > 0.0
+
+    @property
+    def variables(self) -> list[Any]:
+        """Its state, in a fixed order."""
+        own = [v for v in vars(self).values() if isinstance(v, keras.Variable)]
+        return [self.seeds.state, *own, *self.tables.values()]
+
+    def take_over(self, settings: Sampling) -> None:
+        """Goes on by other numbers of the same strategy."""
+        self.settings = settings
+        strategy = self.strategy
+        own = settings.exponent
+        self.exponent.assign(strategy.exponent if own is None else own)
+        uniform = getattr(strategy, "uniform", 0.0)
+        self.uniform.assign(uniform if settings.smoothing is None else settings.smoothing)
+        for name in ("warm_up", "cool_down"):
+            value = getattr(settings, name)
+            getattr(self, name).assign(getattr(strategy, name) if value is None else value)
+        self.set_forward(FORWARD if settings.forward is None else settings.forward)
+
+    def set_forward(self, forward: float) -> None:
+        """Takes what scoring a batch costs, and the threshold that follows where none is given."""
+        self.forward.assign(forward)
+        if not self.strategy.gated:
+            self.threshold.assign(-LARGEST)
+        elif self.settings.threshold is not None:
+            self.threshold.assign(self.settings.threshold)
+        else:
+            assert isinstance(self.strategy, Presampled)
+            least = self.strategy.break_even(self.presample, forward)
+            self.threshold.assign(min(least, LARGEST))
+
+    def always(self) -> None:
+        """Puts the strategy to work whatever the share of the run, for measurements."""
+        self.warm_up.assign(0.0)
+        self.cool_down.assign(0.0)
+
+    @property
+    def presample(self) -> float:
+        """k, the size of the larger batch over that of the batch."""
+        own = self.settings.presample
+        return float(getattr(self.strategy, "presample", 1.0) if own is None else own)
+
+    def extra(self, batch: int) -> int:
+        """How many samples are read beside a batch, to draw from both."""
+        return max(1, math.ceil((self.presample - 1.0) * batch)) if self.presamples else 0
+
+    def remember(self, size: int, classes: npt.NDArray[Any] | None) -> None:
+        """Makes room for what is kept of each sample; that of as many samples stays.
+
+        Args:
+            size: Samples of the set.
+            classes: `(size,)`, the class of each, where each has one.
+        """
+        if self.drawn is not None and self.drawn.shape[0] == size:
+            return
+        self.drawn = _variable(np.zeros(size, np.float32), "drawn")
+        if isinstance(self.strategy, Remembering):
+            start = self.strategy.start(size, classes)
+            self.tables = {name: _variable(value, name) for name, value in start.items()}
+
+    # -- Within the step -----------------------------------------------------------------
+
+    def numbers(self) -> Numbers:
+        """What the strategy is told."""
+        return Numbers(self.exponent.value, self.uniform.value, self.forward.value)
+
+    def tau(self) -> Any:
+        """τ by the moving means; 0 before the first look."""
+        kept = 1.0 - ops.power(DECAY, self.looked.value)
+        # Each mean lacks the same share for its start: of the squares' root it is another.
+        return probabilities.tau_of_moments(
+            self.mean.value, self.square.value * ops.maximum(kept, 0.0)
+        )
+
+    def is_open(self, share: Any) -> Any:
+        """Whether the strategy is at work in the step about to be done.
+
+        Args:
+            share: Of the run that is over.
+        """
+        # Of a run whose length nobody told there is no end.
+        ended = ops.logical_and(self.cool_down.value > 0.0, share >= 1.0 - self.cool_down.value)
+        within = ops.logical_and(share >= self.warm_up.value, ops.logical_not(ended))
+        return ops.logical_and(within, self.tau() > self.threshold.value)
+
+    def note(self, is_open: Any, mean: Any, square: Any, step: Any, loss: Any) -> None:
+        """Takes note of a step.
+
+        Args:
+            is_open: Whether the strategy was at work.
+            mean: Of the scores of uniform samples.
+            square: Of these scores' squares.
+            step: Steps done before.
+            loss: The mean loss of what the step was on.
+        """
+        usable = ops.logical_and(ops.isfinite(mean), ops.isfinite(square))
+        for variable, value in ((self.mean, mean), (self.square, square)):
+            moved = DECAY * variable.value + (1.0 - DECAY) * value
+            variable.assign(ops.where(usable, moved, variable.value))
+        self.looked.assign_add(ops.cast(usable, "float32"))
+        at = ops.reshape(ops.cast(step % CAPACITY, "int32"), (1, 1))
+        opened = ops.cast(is_open, "float32")
+        self.taus.assign(ops.scatter_update(self.taus, at, ops.reshape(self.tau(), (1,))))
+        self.opened.assign(ops.scatter_update(self.opened, at, ops.reshape(opened, (1,))))
+        self.total.assign_add(ops.cast(loss, "float32"))
+        self.steps.assign_add(1.0)
+        self.open_steps.assign_add(opened)
+
+    def count(self, ids: Any, is_open: Any) -> None:
+        """Counts who was drawn, while the strategy was at work."""
+        if ids is None or self.drawn is None:
+            return
+        at = ops.expand_dims(ops.cast(ids, "int32"), -1)
+        ones = ops.broadcast_to(ops.cast(is_open, "float32"), ops.shape(ids))
+        self.drawn.assign(ops.scatter_update(self.drawn, at, ones, reduction="add"))
+
+    def recorded(self, first: int, last: int) -> tuple[Floats, Floats]:
+        """τ after steps `first` to `last - 1`, and whether samples were chosen in them.
+
+        At most the latest `CAPACITY`, float64.
+        """
+        at = np.arange(max(first, last - CAPACITY), last) % CAPACITY
+        taus, opened = (host(v).astype(np.float64)[at] for v in (self.taus, self.opened))
+        return taus, opened
+
+    def results(self) -> dict[str, Any]:
+        """What Keras shows beside the metrics."""
+        steps = ops.maximum(self.steps.value, 1.0)
+        return {
+            "sampled_loss": self.total.value / steps,
+            "sampling": self.open_steps.value / steps,
+            "tau": self.tau(),
+        }
+
+    def reset(self) -> None:
+        """Begins another epoch."""
+        for variable in (self.total, self.steps, self.open_steps):
+            variable.assign(0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """Scores samples by what the model gives of them.
+
+    Args:
+        kind: `"bound"` or `"loss"`.
+        loss: The compiled loss, as an object or a function.
+        soft_loss: That which takes soft targets; `None` where there are none.
+        family: Of a known cross-entropy; `None` for any other loss.
+        logits: Whether outputs are pre-activations.
+        activation: What outputs went through last, where it is known.
+        ignore: The label of pixels that count for nothing.
+        differentiate: Gives the gradient of a function at a tensor.
+    """
+
+    kind: str
+    loss: Any
+    soft_loss: Any
+    family: scores.Family | None
+    logits: bool
+    activation: str
+    ignore: int | None
+    differentiate: Callable[[Callable[[Any], Any], Any], Any]
+
+    def __call__(self, batch: Batch, outputs: Any) -> Any:
+        """The score of each sample, `(batch,)` float32, weighted as the loss is."""
+        weight = self._weight(batch)
+        if self.kind == "loss":
+            return scores.means(self._losses(batch, outputs), weight)
+        soft = batch.target is not None
+        family = "categorical" if soft and self.family == "sparse" else self.family
+        labels = batch.target if soft else batch.y
+        if family is not None:
+            residual = scores.crossentropy_residual(labels, outputs, family, logits=self.logits)
+        else:
+            residual = scores.any_residual(
+                outputs,
+                lambda z: scores.means(self._losses(batch, z)),
+                self.differentiate,
+                self.activation,
+            )
+        return scores.norms(residual, weight)
+
+    def _losses(self, batch: Batch, outputs: Any) -> Any:
+        loss, labels = self.loss, batch.y
+        if batch.target is not None:
+            loss, labels = self.soft_loss, batch.target
+        # As Keras' own losses do before they call what they are of.
+        labels, outputs = ops.cast(labels, "float32"), ops.cast(outputs, "float32")
+        split = getattr(loss, "split", None)
+        if split is not None:
+            labels, _ = split(labels)
+        elif self.family != "sparse" or batch.target is not None:
+            labels, outputs = _of_one_rank(labels, outputs)
+        whole = isinstance(loss, keras.losses.Loss)
+        values = loss.call(labels, outputs) if whole else loss(labels, outputs)
+        if len(values.shape) == 0:
+            raise ModelError(
+                "Samples cannot be told apart by this loss.",
+                required="a loss that gives a number for each sample",
+                received="one number for the whole batch",
+                advice="leave the mean over the batch to Keras, or sample uniformly",
+            )
+        return values
+
+    def _weight(self, batch: Batch) -> Any:
+        if self.ignore is None or batch.target is not None:
+            return batch.weight
+        labels = batch.y
+        if len(labels.shape) == 4:
+            labels = ops.squeeze(labels, -1)
+        valid = ops.cast(ops.not_equal(ops.cast(labels, "int32"), self.ignore), "float32")
+        if batch.weight is None:
+            return valid
+        weight = ops.cast(batch.weight, "float32")
+        while len(weight.shape) < len(valid.shape):
+            weight = ops.expand_dims(weight, -1)
+        return valid * weight
+
+
+def _of_one_rank(labels: Any, outputs: Any) -> tuple[Any, Any]:
+    """Labels and outputs of as many axes, where one of them has a last one of 1 too many."""
+    if len(labels.shape) == len(outputs.shape) - 1 and outputs.shape[-1] == 1:
+        return ops.expand_dims(labels, -1), outputs
+    if len(labels.shape) == len(outputs.shape) + 1 and labels.shape[-1] == 1:
+        return ops.squeeze(labels, -1), outputs
+    return labels, outputs
+
+
+def scorer(
+    kind: str,
+    loss: Any,
+    task: Task | None,
+    soft_loss: Any,
+    model: Any,
+    differentiate: Callable[[Callable[[Any], Any], Any], Any],
+) -> Scorer:
+    """The scorer for a compiled loss.
+
+    Args:
+        kind: `"bound"` or `"loss"`.
+        loss: As it was compiled: a Keras loss, its name, or a function.
+        task: What the labels mean, where it is known.
+        soft_loss: As of `Scorer`.
+        model: Whose last activation it is, where the task does not tell.
+        differentiate: As of `Scorer`.
+    """
+    if isinstance(loss, dict | list | tuple) and len(loss) == 1:
+        (loss,) = loss.values() if isinstance(loss, dict) else loss
+    own = keras.losses.get(loss) if isinstance(loss, str) else loss
+    family: Any = family_of(own)
+    if "focal" in type(own).__name__.lower() or bool(getattr(own, "label_smoothing", None)):
+        family = None  # other gradients than a cross-entropy's
+    # Keras takes outputs for probabilities where it is not told otherwise.
+    logits = bool(getattr(own, "from_logits", False))
+    activation = "linear"
+    if not logits:
+        told = task.evidence.activation if task is not None else outputs.read(model)
+        activation = told or "linear"
+    masks = isinstance(task, SemanticSegmentation) and not task.one_hot
+    ignore = task.evidence.ignore if task is not None and masks else None
+    return Scorer(kind, own, soft_loss, family, logits, activation, ignore, differentiate)
+
+
+def made(model: Any, settings: Sampling, seed: int) -> Selector | None:
+    """The selector of a Trainer, or `None` for uniform sampling.
+
+    Raises:
+        RecipeError: Samples of this model cannot be told apart, or weighed.
+    """
+    if settings.strategy not in STRATEGIES:
+        return None
+    if _keras_compat.distribute_strategy(model) is not None:
+        raise RecipeError(
+            "Samples are not chosen on several devices.",
+            required="one device",
+            received="a distribution strategy",
+            advice="leave `sampling.strategy` at 'uniform'",
+        )
+    if type(model).compute_loss is not keras.Model.compute_loss:
+        raise RecipeError(
+            "The model's own `compute_loss` does not say what each sample's loss is.",
+            required="a compiled loss, for importance sampling",
+            received=f"{type(model).__name__}.compute_loss",
+            advice="compile a loss, or leave `sampling.strategy` at 'uniform'",
+        )
+    return Selector(settings, seed)
+
+
+def small(model: Any, settings: Sampling) -> tuple[Any, tuple[int, int]] | None:
+    """The model for scores at a lower resolution, where these are asked for.
+
+    Raises:
+        RecipeError: The strategy or the model has no use for them.
+    """
+    if settings.resolution == 1.0:
+        return None
+    if not getattr(STRATEGIES[settings.strategy], "low", False):
+        able = [name for name, kind in STRATEGIES.items() if getattr(kind, "low", False)]
+        raise RecipeError(
+            "This strategy scores images as they are.",
+            required=f"resolution: 1, or one of {able}",
+            received=f"strategy: {settings.strategy}, resolution: {settings.resolution}",
+            advice="leave `sampling.resolution` out",
+        )
+    return low_resolution.smaller(model, settings.resolution)
+
+
+def obstacle(model: Any, loss: Any, task: Task | None) -> str | None:
+    """Why samples of a model cannot be chosen by their scores, in words; `None` where they can."""
+    if type(model).compute_loss is not keras.Model.compute_loss:
+        return "the model's own `compute_loss` does not say what each sample's loss is"
+    if getattr(loss, "reduction", "") == "mean_with_sample_weight":
+        return "the loss divides by the sum of weights, which takes those of sampling away"
+    try:
+        output_shape(model, task)
+    except ModelError:
+        return "the model's outputs have no known size"
+    return None
+
+
+def output_shape(model: Any, task: Task | None) -> tuple[int, ...]:
+    """The shape of one output of the model.
+
+    Raises:
+        ModelError: It is not the same for all images.
+    """
+    shape = getattr(model, "output_shape", None)
+    own = tuple(shape[1:]) if isinstance(shape, tuple) else None
+    if own is None and task is not None:
+        own = tuple(task.evidence.output_shape)
+    if own is None or None in own:
+        raise ModelError(
+            "Importance sampling needs outputs of one size.",
+            required="a built model whose outputs have a known shape",
+            received=f"outputs of shape {own}",
+            advice="build it as a Functional or Sequential model on images of one size",
+        )
+    return tuple(int(extent) for extent in own)
+
+
+def check_stream(selector: Selector | None, received: str) -> None:
+    """Raises a `RecipeError` where samples of a stream would have to be known again."""
+    if selector is not None and not selector.presamples:
+        raise RecipeError(
+            f"The strategy {selector.strategy.name!r} remembers every sample, and a stream does "
+            "not say which sample is which.",
+            required="data with an identity: arrays, or `Resident`",
+            received=received,
+            advice="hold the data in memory, or take a strategy that draws from fresh samples, "
+            "such as 'upper_bound'",
+        )
+
+
+def streamed(selector: Selector, data: Any) -> Any:
+    """Batches of a `tf.data.Dataset`, with samples beside each where these are drawn from.
+
+    The data are read once more for them, k - 1 times as fast.
+
+    Raises:
+        RecipeError: The strategy needs to know samples again, or the data are no Dataset.
+    """
+    import tensorflow as tf
+
+    check_stream(selector, type(data).__name__)
+    if not isinstance(data, tf.data.Dataset):
+        raise RecipeError(
+            "Importance sampling reads more samples than a batch has.",
+            required="arrays, `Resident` or a batched `tf.data.Dataset`",
+            received=type(data).__name__,
+            advice="wrap a generator by `tf.data.Dataset.from_generator`",
+        )
+    leading = tf.nest.flatten(data.element_spec)[0].shape
+    size = leading[0] if leading.rank else None
+    if size is None:
+        size = int(tf.shape(tf.nest.flatten(next(iter(data)))[0])[0])
+    return with_beside(data, data.repeat().rebatch(selector.extra(int(size))))
+
+
+def check_loss(loss: Any) -> None:
+    """Raises a `RecipeError` for a loss whose weights cannot undo the choice of samples."""
+    if getattr(loss, "reduction", "") == "mean_with_sample_weight":
+        raise RecipeError(
+            "The loss divides by the sum of weights, which takes those of sampling away.",
+            required="reduction 'sum_over_batch_size' or 'sum'",
+            received=f"{type(loss).__name__}(reduction='mean_with_sample_weight')",
+            advice="compile it with Keras' default reduction, or sample uniformly",
+        )
+
+
+def _variable(value: Any, name: str) -> Any:
+    return keras.Variable(
+        value, dtype="float32", trainable=False, name=name, aggregation="only_first_replica"
+    )
