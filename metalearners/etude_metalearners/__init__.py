@@ -15,6 +15,7 @@ from etude_metalearners.learning_rate import LearningRate
 from etude_metalearners.length import Length
 from etude_metalearners.optimizer import Optimizer
 from etude_metalearners.order import in_order
+from etude_metalearners.sampling import Sampling
 
 META_LEARNERS: Mapping[str, type[MetaLearner]] = types.MappingProxyType(
     {
@@ -22,6 +23,7 @@ META_LEARNERS: Mapping[str, type[MetaLearner]] = types.MappingProxyType(
         for cls in (Augmentation, BatchSize, Compute, Descent, LearningRate, Length, Optimizer)
     }
 )
+"""Those of every run. `Sampling` is asked for: `learners=[etude.metalearners.Sampling()]`."""
 
 
 def learners(own: Iterable[MetaLearner] = ()) -> list[MetaLearner]:
@@ -60,6 +62,7 @@ __all__ = [
     "MetaLearner",
     "Optimizer",
     "Planned",
+    "Sampling",
     "isolated",
     "learners",
 ]

@@ -336,6 +336,29 @@ def test_pictures_that_are_none_are_left_out() -> None:
     assert len(figures.draw(finding).axes) == 2
 
 
+def test_tau_stands_beside_the_threshold_above_which_sampling_pays() -> None:
+    finding = evidence.sampling()
+    left, right = figures.draw(finding).axes
+    (taus, threshold, *_) = left.lines
+    assert taus.get_ydata().tolist() == finding.evidence["taus"]
+    k, forward = 4.0, 0.2
+    least = (1.0 / (1.0 / (1.0 + k * forward) - 1.0 / k)) ** 0.5
+    assert list(threshold.get_ydata()) == pytest.approx([least, least])
+    speed_ups = finding.evidence["speed_ups"]
+    drawn = {
+        (name, *point_of(line))
+        for name in ("adopted", "not adopted")
+        for line in labelled(right, name)
+    }
+    assert drawn == {
+        ("adopted" if key == "4.0" else "not adopted", float(key), value)
+        for key, value in speed_ups.items()
+    }
+    assert "1.21 times as fast" in title(left.figure)
+    off = dataclasses.replace(finding, changes={})
+    assert title(figures.draw(off)).startswith("Samples are drawn evenly")
+
+
 def test_shares_fill_the_bar() -> None:
     finding = evidence.length()
     (axes,) = figures.draw(finding).axes
@@ -518,6 +541,7 @@ NEEDED: dict[str, set[tuple[Any, ...]]] = {
     "optimizer": {("race",)},
     "augmentation": {("trials",)},
     "descent": {("trials",)},
+    "sampling": {("taus",), ("speed_ups",)},
     "length": {("shares",)},
 }
 

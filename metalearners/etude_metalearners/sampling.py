@@ -1,0 +1,259 @@
+"""Importance sampling: does it save time here, and from how many samples should be drawn?"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from etude.findings import Cost, Finding
+from etude.sampling import probabilities
+from etude_metalearners import pairs
+from etude_metalearners._base import MetaLearner, Planned, scoring_seconds
+
+if TYPE_CHECKING:
+    from etude.recipe import Recipe
+    from etude.training.studio import Studio
+
+Floats = npt.NDArray[np.float64]
+
+# How many times as large as a batch that is which samples are drawn from: those that are weighed.
+PRESAMPLES = (2.0, 3.0, 4.0, 5.0, 6.0)
+# That at which the cost of scoring is measured, and steps that are timed with and without it.
+MEASURED, TIMED = 3.0, 12
+# Steps of a miniature of the run, and passes over the part of the data that it sees, at most.
+LEAST_STEPS, MOST_STEPS, PASSES, LEAST_PART = 80, 320, 30.0, 256
+# Validation samples that trials are scored on, and how many there must be.
+SAMPLES, LEAST_SAMPLES = 1024, 100
+# The predicted gain below which nothing is tried, and what the trace takes of that of a plain step.
+WORTH, TRACE = 1.05, 1.6
+# No τ is above it: the gate stays shut.
+NEVER = 1e6
+
+
+class Sampling(MetaLearner):
+    """Learns whether drawing samples by the upper bound of their gradients saves time.
+
+    What a forward pass costs is measured, not taken for a third: a step with the gate open against
+    one with it shut, in the same trace. τ is watched over a miniature of the run: a whole schedule,
+    as many passes as the run makes, over a part of the training set that is as small as it is
+    short, so that its end tells of the run's end, where samples differ most. For each k the
+    speed-up follows from the equivalent batch M = 1 / (1/k + 1/τ²) over the cost 1 + k φ of a
+    step, which is that of the gate too: it opens where M is above the cost.
+
+    If the best k promises 5 % or more, the same miniature is run with it, in as much fewer steps as
+    cost the same, and adopted where the validation loss of single samples is lower beyond 2.8
+    standard errors, and by one again with another order of samples.
+    """
+
+    name: ClassVar[str] = "sampling"
+    reads: ClassVar[tuple[str, ...]] = (
+        "compute",
+        "optimization.optimizer",
+        "optimization.learning_rate",
+        "optimization.schedule",
+        "optimization.momentum",
+        "optimization.weight_decay",
+        "regularization",
+        "augmentation",
+        "sampling.class_weight",
+        "sampling.strategy",
+        "sampling.presample",
+        "sampling.forward",
+    )
+    writes: ClassVar[str] = "sampling"
+    sets: ClassVar[tuple[str, ...]] = ("strategy", "presample", "forward")
+    gain: ClassVar[float] = 0.1
+
+    def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
+        """The trace, timed steps, the miniature, and half of what trying a strategy takes."""
+        plan = _plan(self.allowance(planned), studio, planned)
+        return Cost(plan.seconds, 3 * plan.steps + 4 * TIMED)
+
+    def obstacle(self, studio: Studio, recipe: Recipe, planned: Planned) -> str | None:
+        """As for every meta-learner; also where a clock or single samples may not tell."""
+        if recipe.is_given("sampling.strategy"):
+            return "the strategy is fixed by you"
+        if not planned.timed:
+            return "the run ends by epochs, and what a clock says may not change its outcome"
+        if studio.trainer.distributed:
+            return "it is not studied on several devices"
+        if studio.train.size is None:
+            return "of data without an end no sample is seen twice, as far as is known"
+        why = studio.cannot_sample()
+        if why is not None:
+            return why
+        if studio.problem.validation.count() < LEAST_SAMPLES:
+            return "too few validation samples tell trials apart"
+        return super().obstacle(studio, recipe, planned)
+
+    def learn(self, studio: Studio, recipe: Recipe, planned: Planned) -> Finding:
+        """Measures costs and τ, predicts, and tries what promises most."""
+        clock = studio.budget.clock
+        start = clock()
+        plan = _plan(self.allowance(planned), studio, planned)
+        options = {"batch": recipe.compute.batch_size, "part": plan.part}
+        shut, opened = (
+            recipe.give(
+                sampling={
+                    "strategy": "upper_bound", "presample": MEASURED, "threshold": limit,
+                    "warm_up": 0.0, "cool_down": 0.0,
+                }
+            )
+            for limit in (NEVER, -1.0)
+        )  # fmt: skip
+        with studio.at(shut):
+            plain = [studio.pace(TIMED).seconds]
+            scored = []
+            with studio.at(opened):
+                scored.append(studio.pace(TIMED).seconds)
+            plain.append(studio.pace(TIMED).seconds)
+            with studio.at(opened):
+                scored.append(studio.pace(TIMED).seconds)
+            step = min(plain)
+            forward = max(0.0, (min(scored) - step) / (MEASURED * step))
+            watched = studio.miniature(shut, plan.steps, samples=SAMPLES, order=0, **options)
+            steps = plan.steps + 4 * TIMED
+            own = recipe.sampling
+            if own.forward is not None and recipe.is_given("sampling.forward"):
+                forward = own.forward
+            sizes: tuple[float, ...] = PRESAMPLES
+            if own.presample is not None and recipe.is_given("sampling.presample"):
+                sizes = (own.presample,)
+            predicted = {k: predicted_speed_up(watched.taus, k, forward) for k in sizes}
+            best = max(predicted, key=lambda k: predicted[k])
+            heats: list[pairs.Difference] = []
+            share = 0.0
+            if predicted[best] >= WORTH:
+                tried = recipe.learn(self.name, sampling=_values(best, forward))
+                uniform = [watched.losses]
+                for order in (0, 1):
+                    if order and not heats[0].better:
+                        break
+                    if order:
+                        again = studio.miniature(
+                            shut, plan.steps, samples=SAMPLES, order=order, **options
+                        )
+                        uniform.append(again.losses)
+                        steps += plan.steps
+                    costs = cost_of(watched.taus, best, forward, own.threshold)
+                    fewer = max(1, round(plan.steps / costs))
+                    found = studio.miniature(tried, fewer, samples=SAMPLES, order=order, **options)
+                    share = found.share
+                    steps += fewer
+                    heats.append(pairs.difference(found.losses, uniform[order]))
+        won = len(heats) == 2 and heats[1].mean < -heats[1].error
+        changes: dict[str, Any] = {}
+        if won:
+            changes = _values(best, forward)
+        return self.finding(
+            studio,
+            recipe,
+            changes=changes,
+            why=_why(predicted, best, forward, watched.taus, heats, won),
+            evidence={
+                "taus": np.round(watched.taus, 4).tolist(),
+                "forward": forward,
+                "step_seconds": step,
+                "speed_ups": {str(k): value for k, value in predicted.items()},
+                "presample": best,
+                "open_share": share,
+                "heats": [[heat.mean, heat.error] for heat in heats],
+                "pareto": probabilities.pareto_speed_up(best, 1.16, forward),
+                "plan": dataclasses.asdict(plan),
+            },
+            cost=Cost(clock() - start, steps),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How it is studied.
+
+    Attributes:
+        steps: Of a miniature.
+        part: Samples of the training set that it sees.
+        seconds: What all of it takes, about.
+    """
+
+    steps: int
+    part: int
+    seconds: float
+
+
+def predicted_speed_up(taus: Sequence[float] | Floats, presample: float, forward: float) -> float:
+    """By how much a run would be faster whose τ goes the same way.
+
+    Where drawing does not pay the gate is shut, and a step is worth what it costs.
+
+    Args:
+        taus: From the first step to the last, 0 where there was none yet.
+        presample: k.
+        forward: What scoring a batch takes, as a share of a step.
+    """
+    gains = [probabilities.speed_up(max(1.0, tau), presample, forward) for tau in taus]
+    return 1.0 / float(np.mean([1.0 / max(1.0, gain) for gain in gains]))
+
+
+def cost_of(
+    taus: Sequence[float] | Floats,
+    presample: float,
+    forward: float,
+    threshold: float | None = None,
+) -> float:
+    """The mean cost of a step of such a run, in uniform steps.
+
+    Args:
+        taus: As of `predicted_speed_up`.
+        presample: k.
+        forward: As of `predicted_speed_up`.
+        threshold: τ above which the gate is open; left out, that above which it pays.
+    """
+    least = probabilities.break_even(presample, forward) if threshold is None else threshold
+    return 1.0 + presample * forward * float(np.mean(np.asarray(taus) > least))
+
+
+def _values(presample: float, forward: float) -> dict[str, Any]:
+    """What is learned."""
+    return {"strategy": "upper_bound", "presample": presample, "forward": max(forward, 1e-6)}
+
+
+def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
+    """The longest miniature that there is time for, with one trial of a strategy beside it."""
+    costs, whole = planned.costs, studio.recipe.compute.batch_size
+    size = 2**31 if studio.train.size is None else studio.train.size
+    fixed = TRACE * costs.compile + TIMED * costs.step * (4.0 + 2.0 * MEASURED)
+    fixed += 3.0 * scoring_seconds(studio, planned, SAMPLES)
+    steps = int((allowance - fixed) / (3.0 * costs.step))
+    steps = int(np.clip(steps, LEAST_STEPS, MOST_STEPS))
+    passes = max(1e-9, min(PASSES, planned.steps * whole / size))
+    most = min(size, studio.train.most_in_part)
+    part = int(np.clip(math.ceil(steps * whole / passes), min(LEAST_PART, most), most))
+    return Plan(steps, part, fixed + 3.0 * steps * costs.step)
+
+
+def _why(
+    predicted: dict[float, float],
+    best: float,
+    forward: float,
+    taus: Floats,
+    heats: Sequence[pairs.Difference],
+    won: bool,
+) -> str:
+    told = (
+        f"Scoring a batch takes {forward:.2f} of a step, and τ ends at {float(taus[-1]):.2f}: "
+        f"drawing from {best:g} batches promises a speed-up of {predicted[best]:.2f}"
+    )
+    if not heats:
+        return f"{told}, below {WORTH:g}."
+    sure = heats[0].mean / max(heats[0].error, 1e-12)
+    if won:
+        return (
+            f"{told}; in a miniature of the run the loss is lower by {-sure:.1f} standard errors."
+        )
+    again = " but not with another order of samples" if len(heats) == 2 else ""
+    return f"{told}, and a miniature of the run shows {sure:+.1f} standard errors of loss{again}."

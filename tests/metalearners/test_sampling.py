@@ -1,0 +1,155 @@
+"""Whether importance sampling pays: by hand, by made-up trials, and where few samples matter."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from etude.budget import Budget, CostModel
+from etude.findings import Finding
+from etude.problem import Problem
+from etude.recipe import Recipe
+from etude.sampling import probabilities
+from etude.training.studio import Miniature, Pace, Studio
+from etude_metalearners import Sampling, sampling
+from etude_metalearners._base import Planned
+
+from ..training import helpers
+
+GIVEN = Recipe().give(compute={"batch_size": 16}, optimization={"learning_rate": 0.01})
+COSTS = CostModel(step=0.1, evaluation=0.3, compile=2.0)
+LONG = Planned(10_000, 1_000.0, COSTS, timed=True)
+
+
+def open_studio(stated: Recipe = GIVEN, count: int = 800, model: Any = None) -> Studio:
+    problem = Problem.inspect(model or helpers.functional(), helpers.images(count), seed=0)
+    return Studio(problem, stated, budget=Budget(None))
+
+
+def test_a_speed_up_counts_only_where_the_gate_is_open() -> None:
+    high, low, forward, k = 8.0, 1.2, 0.3, 4.0
+    gain = probabilities.speed_up(high, k, forward)
+    assert gain > 1.3
+    assert sampling.predicted_speed_up([high] * 5, k, forward) == pytest.approx(gain)
+    assert sampling.predicted_speed_up([0.0, low, low], k, forward) == pytest.approx(1.0)
+    half = sampling.predicted_speed_up([low, high], k, forward)
+    assert half == pytest.approx(2.0 / (1.0 + 1.0 / gain))
+    assert sampling.cost_of([low, high], k, forward) == pytest.approx(1.0 + 0.5 * k * forward)
+
+
+def studied(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    tau: float = 6.0,
+    forward: float = 0.2,
+    gains: tuple[float, float] = (0.2, 0.2),
+    stated: Recipe = GIVEN,
+) -> tuple[Finding, list[tuple[float | None, int, int]]]:
+    """What is found where steps, τ and losses are what they are said to be."""
+    studio = open_studio(stated)
+    ran: list[tuple[float | None, int, int]] = []
+    now = {"recipe": stated}
+
+    @contextlib.contextmanager
+    def at(recipe: Recipe) -> Any:
+        before, now["recipe"] = now["recipe"], recipe
+        yield
+        now["recipe"] = before
+
+    def pace(steps: int) -> Pace:
+        shut = now["recipe"].sampling.threshold == sampling.NEVER
+        return Pace(0.1 if shut else 0.1 * (1.0 + sampling.MEASURED * forward), np.zeros(steps))
+
+    def miniature(recipe: Recipe, steps: int, *, order: int, **options: Any) -> Miniature:
+        shut = recipe.sampling.threshold == sampling.NEVER
+        ran.append((None if shut else recipe.sampling.presample, steps, order))
+        rng = np.random.default_rng([order, shut])
+        losses = 1.0 - (0.0 if shut else gains[order]) + 0.01 * rng.normal(size=200)
+        return Miniature(np.full(steps, tau), 0.0 if shut else 1.0, losses)
+
+    monkeypatch.setattr(studio, "at", at)
+    monkeypatch.setattr(studio, "pace", pace)
+    monkeypatch.setattr(studio, "miniature", miniature)
+    return Sampling().learn(studio, stated, LONG), ran
+
+
+def test_what_pays_is_adopted_with_its_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding, ran = studied(monkeypatch)
+    best = max(sampling.PRESAMPLES, key=lambda k: probabilities.speed_up(6.0, k, 0.2))
+    assert finding.changes["strategy"] == "upper_bound"
+    assert finding.changes["presample"] == best
+    assert finding.changes["forward"] == pytest.approx(0.2)
+    steps = ran[0][1]
+    fewer = round(steps / (1.0 + best * 0.2))
+    assert ran == [(None, steps, 0), (best, fewer, 0), (None, steps, 1), (best, fewer, 1)]
+
+
+@pytest.mark.parametrize(
+    ("options", "trials", "why"),
+    [
+        ({"tau": 1.3}, 1, "below 1.05"),
+        ({"forward": 3.0}, 1, "below 1.05"),
+        ({"gains": (0.0, 0.2)}, 2, "shows"),
+        ({"gains": (-0.2, 0.2)}, 2, "shows"),
+        ({"gains": (0.2, -0.05)}, 4, "not with another order"),
+    ],
+)
+def test_what_does_not_pay_stays_off(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], trials: int, why: str
+) -> None:
+    finding, ran = studied(monkeypatch, **options)
+    assert finding.changes == {}
+    assert len(ran) == trials
+    assert why in finding.why
+
+
+def test_numbers_of_ones_own_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    stated = GIVEN.give(sampling={"presample": 5.0})
+    finding, ran = studied(monkeypatch, stated=stated)
+    assert "presample" not in finding.changes
+    assert ran[1][0] == 5.0
+
+
+@pytest.mark.parametrize(
+    ("stated", "planned", "count", "why"),
+    [
+        (GIVEN.give(sampling={"strategy": "uniform"}), LONG, 800, "fixed by you"),
+        (GIVEN, Planned(10_000, 1_000.0, COSTS, timed=False), 800, "ends by epochs"),
+        (GIVEN, LONG, 160, "too few validation samples"),
+        (GIVEN, Planned(10_000, 10.0, COSTS, timed=True), 800, "left for it"),
+    ],
+)
+def test_obstacles(stated: Recipe, planned: Planned, count: int, why: str) -> None:
+    obstacle = Sampling().obstacle(open_studio(stated, count), stated, planned)
+    assert obstacle is not None
+    assert why in obstacle
+    assert Sampling().obstacle(open_studio(), GIVEN, LONG) is None
+
+
+def test_a_real_study_leaves_no_trace_and_watches_tau() -> None:
+    """Most samples are plain: τ grows as they are learned."""
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    y = np.arange(1_000) % 2
+    x = rng.integers(0, 40, (1_000, 8, 8, 1))
+    x[y == 1, :4] += 120
+    hard = rng.permutation(1_000)[:40]
+    x[hard] = rng.integers(0, 160, (40, 8, 8, 1))
+    layers = keras.layers
+    stack = [layers.Input((8, 8, 1)), layers.Rescaling(1 / 255), layers.Flatten()]
+    model = keras.Sequential([*stack, layers.Dense(32, "relu"), layers.Dense(2)])
+    problem = Problem.inspect(model, (x.astype(np.uint8), y), seed=0, validation_split=0.3)
+    studio = Studio(problem, GIVEN, budget=Budget(None), seed=0)
+    studio.measure()
+    before = helpers.weights(model)
+    costs = studio.measured
+    finding = Sampling().learn(studio, GIVEN, Planned(4_000, 60.0, costs, timed=True))
+    assert helpers.difference(before, helpers.weights(model)) == 0.0
+    assert studio.trainer.selector is None
+    taus = np.asarray(finding.evidence["taus"])
+    assert taus[-1] > 2.0 > taus[1]
+    assert finding.evidence["forward"] > 0.0
