@@ -80,6 +80,7 @@ def test_a_gate_that_is_shut_trains_as_uniform_sampling_does(name: str) -> None:
     assert drawn(shut).sum() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_seed_gives_the_same_weights_and_another_others(name: str) -> None:
     first, again, other = (trained(recipe(name), seed=seed) for seed in (3, 3, 4))
