@@ -31,7 +31,7 @@ SHARES = {"mean 1/50": 50, "mean 1/20": 20, "mean 1/10": 10}
 IMAGES = 5_000
 
 
-def history(name: str, policy: str, seed: int, given: Any) -> dict[str, list[float]]:
+def history(name: str, policy: str, seed: int, given: Any) -> dict[str, Sequence[float]]:
     """Validation accuracy and test error after every epoch of a run."""
     import etude
 
