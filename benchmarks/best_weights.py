@@ -2,9 +2,10 @@
 
 Few labels, so that few samples validate; after every epoch the error on test images is taken beside
 the validation accuracy. Each rule picks an epoch by the validation history alone: the highest value
-(`best`), the last epoch (`last`), or the highest mean of the latest evaluations, a share of those
-so far (`mean 1/10`, `1/20`, `1/50`). Figures are test errors of what they pick, less that of
-`best`.
+(`best`), the lowest loss (`loss`), the last epoch (`last`), the highest mean of the latest
+evaluations, a share of those so far (`growing 1/20`), or Étude's own, which compares means of
+equally many (`means 1/50`, `1/20`, `1/10`). Figures are test errors of what they pick, less that
+of `best`.
 
     python benchmarks/best_weights.py --seeds 3
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 import _common
 import numpy as np
@@ -27,7 +29,7 @@ CASES = (
     ("cifar10", "standard_cifar"),
     ("cifar10", "none"),
 )
-SHARES = {"mean 1/50": 50, "mean 1/20": 20, "mean 1/10": 10}
+SHARES = {"means 1/50": 50, "means 1/20": 20, "means 1/10": 10}
 IMAGES = 5_000
 
 
@@ -55,13 +57,36 @@ def history(name: str, policy: str, seed: int, given: Any) -> dict[str, Sequence
         callbacks=[Tested()],
         verbose=0,
     )
-    return {"validation": report.history["val_accuracy"], "error": errors}
+    validation = [1.0 - value for value in report.history["val_accuracy"]]
+    return {"validation": validation, "loss": report.history["val_loss"], "error": errors}
+
+
+def growing(values: Sequence[float], share: int) -> int:
+    """The evaluation with the least mean of the latest ones, one in `share` of those so far."""
+    means = [np.mean(values[max(0, k - k // share) : k + 1]) for k in range(len(values))]
+    return int(np.argmin(means))
 
 
 def picked(values: Sequence[float], share: int) -> int:
-    """The evaluation with the highest mean of the latest ones, one in `share` of those so far."""
-    means = [np.mean(values[max(0, k - k // share) : k + 1]) for k in range(len(values))]
-    return int(np.argmax(means))
+    """The evaluation that Étude ends with."""
+    from etude.training import best_evaluation
+
+    best: int | None = None
+    with mock.patch.object(best_evaluation, "SHARE", share):
+        for k in range(len(values)):
+            if best_evaluation.is_better(values[: k + 1], best):
+                best = k
+    assert best is not None
+    return best
+
+
+def compared(run: dict[str, Sequence[float]]) -> dict[str, float]:
+    """The test error in percent of the highest validation accuracy, and others' less that."""
+    values, errors = run["validation"], 100.0 * np.asarray(run["error"])
+    best = errors[int(np.argmin(values))]
+    rules = {"last": -1, "loss": int(np.argmin(run["loss"])), "growing 1/20": growing(values, 20)}
+    rules |= {rule: picked(values, share) for rule, share in SHARES.items()}
+    return {"best": float(best), **{rule: float(errors[k] - best) for rule, k in rules.items()}}
 
 
 def main() -> None:
@@ -78,15 +103,11 @@ def main() -> None:
     for name, policy in CASES:
         for seed in range(given.first, given.first + given.seeds):
             run = history(name, policy, seed, given)
-            values, errors = run["validation"], 100.0 * np.asarray(run["error"])
-            best = errors[int(np.argmax(values))]
-            rules = {"last": errors[-1] - best}
-            rules |= {rule: errors[picked(values, k)] - best for rule, k in SHARES.items()}
-            row = {"case": f"{name} {policy}", "seed": seed, "best": best, **rules}
-            print(json.dumps(row), flush=True)
-            case = found.setdefault(row["case"], {})
+            rules = compared(run)
+            print(json.dumps({"case": f"{name} {policy}", "seed": seed, **rules}), flush=True)
+            case = found.setdefault(f"{name} {policy}", {})
             for rule, value in rules.items():
-                case.setdefault(rule, []).append(float(value))
+                case.setdefault(rule, []).append(value)
     figures = {
         case: {rule: _common.interval(each) for rule, each in rules.items()}
         for case, rules in found.items()

@@ -70,9 +70,9 @@ class Sampling(MetaLearner):
     gain: ClassVar[float] = 0.1
 
     def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
-        """The trace, timed steps, the miniature, and half of what trying a strategy takes."""
+        """The trace, timed steps, the miniature, and what trying a strategy twice takes."""
         plan = _plan(self.allowance(planned), studio, planned)
-        return Cost(plan.seconds, 3 * plan.steps + 4 * TIMED)
+        return Cost(plan.seconds, 4 * plan.steps + 4 * TIMED)
 
     def obstacle(self, studio: Studio, recipe: Recipe, planned: Planned) -> str | None:
         """As for every meta-learner; also where a clock or single samples may not tell."""
@@ -223,17 +223,17 @@ def _values(presample: float, forward: float) -> dict[str, Any]:
 
 
 def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
-    """The longest miniature that there is time for, with one trial of a strategy beside it."""
+    """The longest miniature that there is time for, twice, with a strategy beside it each time."""
     costs, whole = planned.costs, studio.recipe.compute.batch_size
     size = 2**31 if studio.train.size is None else studio.train.size
     fixed = TRACE * costs.compile + TIMED * costs.step * (4.0 + 2.0 * MEASURED)
-    fixed += 3.0 * scoring_seconds(studio, planned, SAMPLES)
-    steps = int((allowance - fixed) / (3.0 * costs.step))
+    fixed += 4.0 * scoring_seconds(studio, planned, SAMPLES)
+    steps = int((allowance - fixed) / (4.0 * costs.step))
     steps = int(np.clip(steps, LEAST_STEPS, MOST_STEPS))
     passes = max(1e-9, min(PASSES, planned.steps * whole / size))
     most = min(size, studio.train.most_in_part)
     part = int(np.clip(math.ceil(steps * whole / passes), min(LEAST_PART, most), most))
-    return Plan(steps, part, fixed + 3.0 * steps * costs.step)
+    return Plan(steps, part, fixed + 4.0 * steps * costs.step)
 
 
 def _why(

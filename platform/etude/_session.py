@@ -25,6 +25,7 @@ from etude.recipe import Recipe
 from etude.report import Plan, Report, Tuning
 from etude.report.progress import Progress
 from etude.training import snapshot
+from etude.training.best_evaluation import Best
 from etude.training.checks import is_crossentropy, softens
 from etude.training.progress import INTERRUPTED, NOT_FINITE
 from etude.training.run import Run
@@ -282,18 +283,22 @@ class Session:
 
     def _figures_of_best(self, run: Run) -> dict[str, float]:
         """The validation figures of the weights that the model was given back, if it was."""
-        progress = run.progress
-        if progress.best is None or not self.studio.recipe.regularization.best_weights:
+        best = self._best(run)
+        if best is None:
             return {}
-        row = progress.history[self.problem.monitor].index(progress.best[0])
-        return {k: v[row] for k, v in progress.history.items() if k.startswith("val_")}
+        history = run.progress.history
+        return {k: v[best.row] for k, v in history.items() if k.startswith("val_")}
+
+    def _best(self, run: Run) -> Best | None:
+        """The evaluation whose weights the model was given back, if it was."""
+        return run.progress.best if self.studio.recipe.regularization.best_weights else None
 
     def _report(self, run: Run) -> Report:
         progress = run.progress
         self.shown.phase("evaluating")
         start = self.budget.spent()
         # The best weights were evaluated as they were found; the latest ones maybe not.
-        outcome = self._figures_of_best(run)
+        outcome, best = self._figures_of_best(run), self._best(run)
         if progress.reason != INTERRUPTED:
             outcome = outcome or {f"val_{k}": v for k, v in self.studio.evaluate().items()}
             if self.problem.test is not None:
@@ -307,6 +312,7 @@ class Session:
         self.prepared.ledger.append(
             {"part": "last evaluation", "predicted": None, "true": spent - start}
         )
+        done = progress.step / progress.schedule.steps_per_epoch
         report = Report(
             problem=self._facts(),
             recipe=self.prepared.recipe,
@@ -321,7 +327,8 @@ class Session:
                 "epochs": self.epochs,
                 "seconds": spent,
                 "steps": progress.step,
-                "epochs_done": progress.step / progress.schedule.steps_per_epoch,
+                "epochs_done": done,
+                "epoch_returned": done if best is None else progress.history["epoch"][best.row],
             },
             finished=run.finished,
             reason=progress.reason,

@@ -407,6 +407,17 @@ def test_the_course_shows_how_the_noise_scale_grows() -> None:
     assert len(figures.course(one, "val_accuracy", "max").axes) == 3
 
 
+def test_the_course_marks_the_weights_that_are_returned() -> None:
+    history = evidence.history()
+    figure = figures.course(history, "val_accuracy", "max", history["epoch"][2])
+    axes = figure.axes[1]
+    assert point(axes, "returned") == (history["epoch"][2], history["val_accuracy"][2])
+    assert labelled(axes, "best") == []
+    assert "Weights of epoch" in figure.texts[0].get_text()
+    (none,) = [f.axes[1] for f in [figures.course(history, "val_accuracy", "max", 1e6)]]
+    assert labelled(none, "best") == labelled(none, "returned") == []
+
+
 def test_of_a_loss_the_least_is_best() -> None:
     history = {"epoch": [1.0, 2.0, 3.0], "loss": [3.0, 2.0, 1.0], "val_loss": [3.0, 1.5, 1.75]}
     (axes,) = figures.course(history).axes

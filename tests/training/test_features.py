@@ -147,7 +147,7 @@ def test_the_average_follows_a_plain_loop_statistics_included() -> None:
         step = 0
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            keep = min(decay, (1 + self.step + 1) / (10 + self.step + 1))
+            keep = min(decay, (1 + self.step) / (10 + self.step))
             for i, v in enumerate(variables):
                 shadow[i] = keep * shadow[i] + (1 - keep) * ops.convert_to_numpy(v)
             self.step += 1

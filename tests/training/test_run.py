@@ -17,7 +17,7 @@ import etude
 from etude.budget import Budget
 from etude.errors import RunError
 from etude.recipe import Recipe
-from etude.training import conductor, progress, snapshot
+from etude.training import best_evaluation, conductor, progress, snapshot
 from etude.training import run as runs
 
 from . import helpers
@@ -56,6 +56,33 @@ def test_the_schedule_is_kept_and_the_report_is_true() -> None:
     assert report.outcome["val_accuracy"] == pytest.approx(values["accuracy"], abs=1e-6)
     assert report.outcome["val_loss"] == pytest.approx(values["loss"], abs=1e-5)
     assert report.outcome["val_accuracy"] == max(report.history["val_accuracy"])
+
+
+def test_the_weights_are_those_of_the_evaluation_that_is_judged_best(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Judged by twos from the third one on; the same after a kill."""
+    monkeypatch.setattr(best_evaluation, "SHARE", 2)
+    model, report = _train(epochs=8)
+    best = 0
+    values = report.history["val_accuracy"]
+    for place in range(1, len(values)):
+        window = 1 + place // 2
+        start = max(0, best + 1 - window)
+        if sum(values[place + 1 - window : place + 1]) > sum(values[start : start + window]) + 1e-9:
+            best = place
+    assert report.outcome["val_accuracy"] == values[best]
+    assert report.outcome["val_loss"] == report.history["val_loss"][best]
+    assert report.budget["epoch_returned"] == report.history["epoch"][best]
+    held = helpers.problem(helpers.sequential()).validation.arrays(10**9)
+    assert held is not None
+    now = model.evaluate(held.images, held.labels, verbose=0, return_dict=True)
+    assert now["loss"] == pytest.approx(report.outcome["val_loss"], abs=1e-5)
+    with pytest.raises(Killed):
+        _train(epochs=8, run_dir=tmp_path, callbacks=[KillAt(40)])
+    again, told = _train(epochs=8, run_dir=tmp_path)
+    assert told.budget["epoch_returned"] == report.budget["epoch_returned"]
+    assert helpers.difference(helpers.weights(again), helpers.weights(model)) == 0.0
 
 
 def test_the_same_call_gives_the_same_weights() -> None:

@@ -19,7 +19,7 @@ from etude.errors import DataError, RecipeError
 from etude.problem import Problem
 from etude.recipe import Recipe
 from etude.sampling.strategies import STRATEGIES, Presampled
-from etude.training import low_resolution, snapshot
+from etude.training import low_resolution, selecting, snapshot
 from etude.training.importance_sampling import ImportanceSampling
 from etude.training.isolation import isolated
 from etude.training.studio import Studio
@@ -245,6 +245,27 @@ def test_a_stream_serves_what_draws_from_fresh_samples() -> None:
     assert logs["sampling"] == [1.0, 1.0]
     with pytest.raises(RecipeError, match="remembers every sample"):
         trainer(recipe("bandit")).fit(batches, verbose=0)
+    with pytest.raises(RecipeError, match="a batch by itself"):
+        found.train_on_batch(X[:16].astype("float32"), Y[:16])
+    one = next(iter(selecting.streamed(trainer(recipe("upper_bound")).selector, batches)))
+    np.testing.assert_array_equal(one["batch"][1], Y[:16])
+    np.testing.assert_array_equal(one["beside"][1], Y[16:48])
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (np.array([3, 1, 2]), [3, 1, 2]),
+        (np.array([[3], [1], [2]]), [3, 1, 2]),
+        (np.eye(4)[[3, 1, 2]], [3, 1, 2]),
+        (np.array([[1, 1], [0, 1], [0, 0]]), None),
+        (np.full((3, 2), 0.5), None),
+        (np.zeros((3, 8, 8)), None),
+    ],
+)
+def test_classes_are_read_off_labels_of_one_each(labels: Any, classes: Any) -> None:
+    found = selecting.classes_of(labels)
+    assert (None if found is None else found.tolist()) == classes
 
 
 @pytest.mark.parametrize("name", ["upper_bound", "fast_selection", "bandit"])
@@ -507,3 +528,69 @@ def test_steps_are_measured_with_the_strategy_at_work() -> None:
         studio.measure(0.1)
     assert opened and all(opened)
     assert float(selector.warm_up) == 0.5
+
+
+@pytest.mark.parametrize(
+    "kind", ["penalty", "dropout", "augmented", "executions", "bfloat16", "average", "parts"]
+)
+def test_a_shut_gate_is_uniform_whatever_else_a_step_does(kind: str) -> None:
+    extras: dict[str, dict[str, Any]] = {
+        "augmented": {"augmentation": {"policy": "standard_cifar"}},
+        "executions": {"compute": {"batch_size": 16, "steps_per_execution": 3}},
+        "bfloat16": {"compute": {"batch_size": 16, "precision": "mixed_bfloat16"}},
+        "average": {"regularization": {"ema_decay": 0.8}},
+        "parts": {"compute": {"batch_size": 16, "accumulate": 3}},
+    }
+    extra = extras.get(kind, {})
+    runs = []
+    for stated in (Recipe().give(compute={"batch_size": 16}), recipe("upper_bound", warm_up=1.0)):
+        keras.utils.set_random_seed(0)
+        stack = [
+            layers.Input(X.shape[1:]),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(4, 3, kernel_regularizer="l2" if kind == "penalty" else None),
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dropout(0.5 if kind == "dropout" else 0.0, seed=1),
+            layers.Dense(4),
+        ]
+        made = keras.Sequential(stack)
+        found = Trainer(made, stated.give(**extra), value_range=(0, 255), seed=2)
+        found.compile(keras.optimizers.SGD(0.1, momentum=0.9), helpers.loss())
+        logs = found.fit(data(), steps_per_epoch=6, epochs=2, verbose=0).history
+        runs.append((helpers.weights(made), logs["loss"]))
+    tolerance = 2e-2 if kind == "bfloat16" else 1e-5
+    assert helpers.difference(runs[0][0], runs[1][0]) < tolerance
+    np.testing.assert_allclose(runs[0][1], runs[1][1], rtol=1e-2 if kind == "bfloat16" else 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "smallest"), [("upper_bound", 6.0), ("loss", 6.0)])
+def test_gradients_of_steps_are_unbiased_by_their_weights(name: str, smallest: float) -> None:
+    """The mean over drawn batches against the gradient of the whole set, and without weights."""
+    found = trainer(recipe(name, presample=3.0), model(norm=False))
+    resident = data()
+    found.fit(resident, steps_per_epoch=30, epochs=1, verbose=0)  # some are learned, some are not
+    variables = [w.value for w in found.model.trainable_weights]
+
+    def vector(x: Any, y: Any, weight: Any) -> np.ndarray:
+        with tf.GradientTape() as tape:
+            loss = helpers.loss()(y, found.model(x, training=True), sample_weight=weight)
+        parts = [tf.reshape(g, [-1]) for g in tape.gradient(loss, variables)]
+        return np.asarray(tf.concat(parts, axis=0), np.float64)
+
+    whole = vector(X.astype("float32"), Y, None)
+    weighted, plain = [], []
+    for one in resident.shuffled(16, seed=9, beside=32).take(1_500):
+        batch = found._selected(one).batch
+        weighted.append(vector(batch.x, batch.y, batch.weight))
+        plain.append(vector(batch.x, batch.y, None))
+    rng = np.random.default_rng(0)
+    directions = np.stack([whole / np.linalg.norm(whole), *rng.normal(size=(4, len(whole)))])
+
+    def deviation(each: list[np.ndarray]) -> np.ndarray:
+        along = (np.stack(each) - whole) @ directions.T
+        return np.asarray(along.mean(axis=0) / (along.std(axis=0, ddof=1) / np.sqrt(len(each))))
+
+    assert np.abs(deviation(weighted)).max() < 3.5
+    assert np.abs(deviation(plain)).max() > smallest

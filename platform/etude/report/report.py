@@ -44,7 +44,8 @@ class Report:
         costs: Rows `{"part": …, "predicted": seconds or None, "true": seconds or None}`.
         events: What happened on the way: recoveries, changes of plan, resumptions.
         budget: What was asked for and what was used: `time_budget` and `epochs` (`None`
-            where not asked for), `seconds`, `steps` and `epochs_done`.
+            where not asked for), `seconds`, `steps` and `epochs_done`; and
+            `epoch_returned`, how far the run was with the weights that the model ends with.
         finished: Whether the schedule was finished (as planned, or by early stopping).
         reason: Why it ended, in words.
         seed: The run's seed.
@@ -193,7 +194,8 @@ class Report:
 
 
 def _drawings(report: Report) -> dict[str, gallery.Drawing]:
-    return gallery.drawings(report.findings, report.costs, report.history, report.problem)
+    returned = report.budget.get("epoch_returned")
+    return gallery.drawings(report.findings, report.costs, report.history, report.problem, returned)
 
 
 def _page(report: Report, pictures: Mapping[str, gallery.Picture], failures: Sequence[str]) -> str:

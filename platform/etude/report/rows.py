@@ -44,6 +44,9 @@ def headline(finished: bool, reason: str, budget: Mapping[str, Any]) -> tuple[st
         f"{text.number(budget['epochs_done'])} epochs" if budget.get("epochs_done") else "",
         f"{text.number(budget['steps'])} steps" if budget.get("steps") else "",
     ]
+    returned = budget.get("epoch_returned")
+    if returned is not None and returned != budget.get("epochs_done"):
+        figures.append(f"with the weights of epoch {text.number(returned)}")
     rest = ", ".join(figure for figure in figures if figure)
     state = "Finished" if finished else "Not finished"
     return state, reason.rstrip("."), f"{rest[:1].upper()}{rest[1:]}." if rest else ""

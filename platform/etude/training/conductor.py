@@ -11,6 +11,7 @@ import keras
 
 from etude.optim._registry import has_free_rate
 from etude.training import _keras_compat, noise_scale, snapshot
+from etude.training.best_evaluation import Best, is_better
 from etude.training.early_stopping import CRITERIA
 from etude.training.progress import FINISHED, STOPPED_BY_CALLBACK, STOPPED_EARLY
 from etude.training.values import host
@@ -174,16 +175,15 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         value = values.get(problem.monitor)
         if value is None or not math.isfinite(value):
             return False
-        better = progress.best is None or (
-            value > progress.best[0] if problem.mode == "max" else value < progress.best[0]
-        )
-        if better:
-            progress.best = (value, progress.step)
-            with run.studio.trainer.averaged():
-                run.best_weights = snapshot.capture(run.studio.trainer, ["model"])
         # Prechelt's criteria want an error: a share of 1 missed where more is better.
         progress.errors.append(1.0 - value if problem.mode == "max" else value)
         progress.losses.append(values.get("loss", math.nan))
+        best = None if progress.best is None else progress.best.place
+        if is_better(progress.errors, best):
+            rows = len(progress.history["epoch"])
+            progress.best = Best(len(progress.errors) - 1, progress.step, rows - 1)
+            with run.studio.trainer.averaged():
+                run.best_weights = snapshot.capture(run.studio.trainer, ["model"])
         criterion = CRITERIA.get(settings.early_stopping)
         if criterion is None:
             return False

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from etude.budget import Schedule
+from etude.training.best_evaluation import Best
 
 FINISHED = "schedule finished"
 STOPPED_EARLY = "stopped early"
@@ -29,8 +30,8 @@ class Progress:
         spent: Active seconds, up to the stored point.
         seconds: Active seconds by part: training, evaluation, storing.
         history: A list per metric, one value per segment; NaN where it was not evaluated.
-        best: The best value of the monitor, and the step it was found at.
-        errors: Validation errors for early stopping, one per evaluation.
+        best: The best evaluation, if there was any.
+        errors: Validation errors, one per evaluation.
         losses: Training losses beside them.
         retries: How often a loss that was not finite sent the run back.
         events: What happened, in words.
@@ -48,7 +49,7 @@ class Progress:
         default_factory=lambda: {"training": 0.0, "evaluation": 0.0, "storing": 0.0}
     )
     history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    best: tuple[float, int] | None = None
+    best: Best | None = None
     errors: list[float] = dataclasses.field(default_factory=list)
     losses: list[float] = dataclasses.field(default_factory=list)
     retries: int = 0
@@ -67,7 +68,7 @@ class Progress:
         """What `to_dict` gave."""
         fields = copy.deepcopy(dict(data))
         fields["schedule"] = Schedule.from_dict(fields["schedule"])
-        fields["best"] = None if fields["best"] is None else tuple(fields["best"])
+        fields["best"] = None if fields["best"] is None else Best(*fields["best"])
         return cls(**fields)
 
     @property

@@ -434,6 +434,20 @@ def output_shape(model: Any, task: Task | None) -> tuple[int, ...]:
     return tuple(int(extent) for extent in own)
 
 
+def classes_of(labels: Any) -> npt.NDArray[Any] | None:
+    """The class of each sample, `(samples,)`; `None` where labels are not of one class each."""
+    if labels is None:
+        return None
+    if tuple(labels.shape[1:]) in ((), (1,)):
+        return np.asarray(labels).reshape(-1)
+    rows = np.asarray(labels) if len(labels.shape) == 2 else None
+    if rows is not None and bool(
+        ((rows == 0) | (rows == 1)).all() and (rows.sum(axis=1) == 1).all()
+    ):
+        return np.asarray(rows.argmax(axis=1))
+    return None
+
+
 def check_stream(selector: Selector | None, received: str) -> None:
     """Raises a `RecipeError` where samples of a stream would have to be known again."""
     if selector is not None and not selector.presamples:
@@ -469,7 +483,8 @@ def streamed(selector: Selector, data: Any) -> Any:
     size = leading[0] if leading.rank else None
     if size is None:
         size = int(tf.shape(tf.nest.flatten(next(iter(data)))[0])[0])
-    return with_beside(data, data.repeat().rebatch(selector.extra(int(size))))
+    # From the second batch on: the first would bring its own samples once more.
+    return with_beside(data, data.repeat().skip(1).rebatch(selector.extra(int(size))))
 
 
 def check_loss(loss: Any) -> None:

@@ -14,6 +14,7 @@ import keras
 from keras import ops
 
 from etude.data.resident import parted
+from etude.errors import RecipeError
 from etude.sampling import drawing
 from etude.sampling.strategies import Presampled, Remembering
 from etude.training import gradients
@@ -100,6 +101,13 @@ def presampled(
     strategy = selector.strategy
     assert isinstance(strategy, Presampled)
     own, beside = parted(data)
+    if beside is None:
+        raise RecipeError(
+            "Importance sampling reads samples beside each batch, to draw from both.",
+            required="data that `fit` takes",
+            received="a batch by itself, as of `train_on_batch`",
+            advice="train by `fit`, or sample uniformly",
+        )
     first = stages.gathered(own)
     size = ops.shape(first.x)[0]
     is_open = selector.is_open(share)
@@ -206,7 +214,9 @@ def remembered(
     batch = stages.blended(_weighted(plain, weights))
 
     def finished(shown: Shown) -> Shown:
-        found = scorer(plain, ops.cast(shown.y_pred, "float32"))
+        # Where images are mixed, by their mixed labels.
+        scored = dataclasses.replace(batch, weight=plain.weight)
+        found = scorer(scored, ops.cast(shown.y_pred, "float32"))
         even = ops.ones_like(chances) / float(chances.shape[0])
         by = ops.where(is_open, chances, even)
         after = strategy.updated(tables, ops.cast(ids, "int32"), found, by, numbers)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from etude.data.resident import Resident, as_input, gather, parted, sample_spec
@@ -272,11 +271,8 @@ class Trainer(AveragedModel):
         if self.augmenter is not None:
             self.augmenter.samples.assign(len(data))
         if self.selector is not None:
-            labels = data.labels
-            single = labels is not None and tuple(labels.shape[1:]) in ((), (1,))
-            classes = np.asarray(labels).reshape(-1) if single else None
             with self.scope():
-                self.selector.remember(len(data), classes)
+                self.selector.remember(len(data), selecting.classes_of(data.labels))
 
     def beside(self, batch: int) -> int:
         """How many samples are read beside a batch, to draw from."""
@@ -599,8 +595,13 @@ class Trainer(AveragedModel):
             else:
                 self.optimizer.apply_gradients(zip(grads, variables, strict=True))
         if self._average is not None:
-            step = self.optimizer.iterations if self.controls is None else self.controls.step
-            self._average.update(step.value)
+            if self.controls is None:
+                done = ops.maximum(
+                    self.optimizer.iterations.value - 1, 0
+                )  # this one counts already
+            else:
+                done = self.controls.step.value
+            self._average.update(done)
         if self.controls is not None:
             self.controls.record(loss)
 

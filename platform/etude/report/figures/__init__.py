@@ -71,11 +71,14 @@ def draw(finding: Finding) -> Figure | None:
 
 
 def course(
-    history: Mapping[str, Sequence[Any]], monitor: str | None = None, mode: str | None = None
+    history: Mapping[str, Sequence[Any]],
+    monitor: str | None = None,
+    mode: str | None = None,
+    returned: float | None = None,
 ) -> Figure | None:
     """Loss, monitored metric and learning rate against epochs; `None` without a history."""
     with _canvas.style():
-        return epochs.draw(history, monitor, mode)
+        return epochs.draw(history, monitor, mode, returned)
 
 
 def costs(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
@@ -99,6 +102,7 @@ def drawings(
     costs_rows: Sequence[Mapping[str, Any]],
     history: Mapping[str, Sequence[Any]] | None = None,
     problem: Mapping[str, Any] | None = None,
+    returned: float | None = None,
 ) -> dict[str, Drawing]:
     """What may be drawn of a report, by name; nothing is drawn yet.
 
@@ -107,6 +111,7 @@ def drawings(
         costs_rows: The ledger.
         history: Each figure of the run, once per evaluation.
         problem: Its facts, which tell the monitored metric.
+        returned: The epoch whose weights the model ends with.
     """
     known: dict[str, Drawing] = {
         name: functools.partial(draw, finding)
@@ -115,7 +120,9 @@ def drawings(
     }
     facts = problem or {}
     if history:
-        known[COURSE] = functools.partial(course, history, facts.get("monitor"), facts.get("mode"))
+        known[COURSE] = functools.partial(
+            course, history, facts.get("monitor"), facts.get("mode"), returned
+        )
     known[COSTS] = functools.partial(costs, costs_rows)
     return known
 

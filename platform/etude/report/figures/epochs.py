@@ -18,7 +18,10 @@ _LEFT, _RIGHT = 0.85, 1.35
 
 
 def draw(
-    history: Mapping[str, Sequence[Any]], monitor: str | None = None, mode: str | None = None
+    history: Mapping[str, Sequence[Any]],
+    monitor: str | None = None,
+    mode: str | None = None,
+    returned: float | None = None,
 ) -> Figure | None:
     """How the run went.
 
@@ -27,6 +30,8 @@ def draw(
             the run was then. Without it evaluations are counted.
         monitor: By what the best weights were chosen; the first `val_` metric if left out.
         mode: `"max"` or `"min"`: which way the monitor is better.
+        returned: The epoch whose weights the model ends with; without it, the one with the
+            best figure is marked.
 
     Returns:
         The figure, or `None` if there is nothing to draw.
@@ -47,16 +52,17 @@ def draw(
     rate = columns.get("learning_rate", [])
     noise = [value if value > 0 else math.nan for value in columns.get("noise_scale", [])]
     noise = noise if len(num.finite(noise)) > 1 else []
-    best = _best(epochs, columns.get(monitor or "", []), mode or _mode(monitor))
+    best = _best(epochs, columns.get(monitor or "", []), mode or _mode(monitor), returned)
     low = 0.5 + (0.85 if rate else 0.0) + (0.85 if noise else 0.0)
-    figure = canvas.new(_title(monitor, best, rows), low + 1.85 * len(panels))
+    figure = canvas.new(_title(monitor, best, rows, returned), low + 1.85 * len(panels))
     ends = num.limits([0.0, *epochs], 0.0)
     drawn = []
     for index, name in enumerate(panels):
         axes = _panel(figure, low + 1.85 * (len(panels) - 1 - index), 1.65)
         _curves(axes, epochs, _pair(columns, name), text.words(name), ends)
         if best is not None and monitor in _pair(columns, name):
-            canvas.dot(axes, *best, canvas.VERMILLION, "best")
+            label = "best" if returned is None else "returned"
+            canvas.dot(axes, *best, canvas.VERMILLION, label)
         drawn.append(axes)
     if noise:
         drawn.append(_panel(figure, 0.5 + (0.85 if rate else 0.0), 0.6))
@@ -90,19 +96,25 @@ def _pair(columns: Mapping[str, Sequence[float]], name: str) -> dict[str, Sequen
 
 
 def _best(
-    epochs: Sequence[float], values: Sequence[float], mode: str
+    epochs: Sequence[float], values: Sequence[float], mode: str, returned: float | None
 ) -> tuple[float, float] | None:
     x, y = num.points(epochs, values)
-    if not y:
+    if not y or (returned is not None and returned not in x):
         return None
+    if returned is not None:
+        return returned, y[x.index(returned)]
     best = min(y) if mode == "min" else max(y)
     return x[y.index(best)], best
 
 
-def _title(monitor: str | None, best: tuple[float, float] | None, rows: int) -> str:
+def _title(
+    monitor: str | None, best: tuple[float, float] | None, rows: int, returned: float | None
+) -> str:
     if monitor is None or best is None:
         return f"The course of training: {rows} {'row' if rows == 1 else 'rows'}"
     name = text.words(monitor).replace("val ", "validation ", 1)
+    if returned is not None:
+        return f"Weights of epoch {num.short(best[0])} are returned, {name} {num.precise(best[1])}"
     return f"The best {name} is {num.precise(best[1])}, at epoch {num.short(best[0])}"
 
 
