@@ -47,7 +47,8 @@ def chances_of(name: str, strategy: Any) -> Any:
     if isinstance(strategy, Presampled):
         return strategy.probabilities(tensor(SCORES), told)
     tables = {k: tensor(v) for k, v in strategy.start(SIZE, np.arange(SIZE) % 3).items()}
-    for _ in range(300 if name == "bandit" else 6):  # which moves a little at a time
+    # Bandits move a little at a time, and what was never seen is the first to be drawn.
+    for _ in range({"bandit": 300, "forgetting": 60}.get(name, 6)):
         drawn = RNG.permutation(SIZE)[:BATCH]
         chances = strategy.probabilities(tables, told, tensor(0.3))
         tables = strategy.updated(
@@ -229,6 +230,43 @@ def test_means_of_losses_are_corrected_for_their_start() -> None:
     np.testing.assert_allclose(chances, whole / whole.sum(), rtol=1e-4)
 
 
+def test_forgetting_goes_by_what_a_score_must_have_become() -> None:
+    """A plain loop over visits, two samples a step; the last one is never seen."""
+    strategy, told = REMEMBERING["forgetting"](), numbers("forgetting", uniform=0.0)
+    tables = {k: tensor(v) for k, v in strategy.start(5, None).items()}
+    rng = np.random.default_rng(4)
+    latest: dict[int, tuple[int, float]] = {}
+    speeds: dict[int, float] = {}
+    for step in range(1, 13):
+        drawn = rng.choice(4, 2, replace=False)
+        scores = rng.uniform(size=2)
+        told_scores = tensor(scores)
+        tables = strategy.updated(
+            tables, tensor(drawn, "int32"), told_scores, tensor(np.ones(5)), told
+        )
+        for sample, score in zip(drawn.tolist(), scores.tolist(), strict=True):
+            if sample in latest:
+                at, before = latest[sample]
+                change = (score - before) / (step - at)
+                old = speeds.get(sample)
+                speeds[sample] = change if old is None else 0.5 * old + 0.5 * change
+            latest[sample] = (step, score)
+    expected = [max(0.0, latest[i][1] + speeds.get(i, 0.0) * (12 - latest[i][0])) for i in range(4)]
+    order = np.r_[expected, np.inf]
+    ranks = np.array([(order <= value).sum() for value in order]) / 5
+    assert len({*expected}) == 4
+    chances = np.asarray(strategy.probabilities(tables, told, tensor(0.5)))
+    np.testing.assert_allclose(chances, ranks / ranks.sum(), rtol=1e-4)
+    # Forgotten at once: a sample that was at 0 and is rising outruns one that stays high.
+    rising = {
+        "scores": tensor([0.9, 0.2]),
+        "speeds": tensor([0.0, 0.1]),
+        "seen": tensor([10.0, 10.0]),
+        "now": tensor([20.0]),
+    }
+    assert np.argmax(strategy.probabilities(rising, told, tensor(0.5))) == 1
+
+
 def test_a_projection_is_the_nearest_distribution() -> None:
     """Against a root in one unknown: max(p_min, c w) that sums to 1."""
     rng = np.random.default_rng(3)
@@ -283,5 +321,5 @@ def test_a_bandit_of_classes_needs_classes() -> None:
 
 
 def test_no_two_strategies_have_one_name() -> None:
-    assert len(STRATEGIES) == len(PRESAMPLED) + len(REMEMBERING) == 14
+    assert len(STRATEGIES) == len(PRESAMPLED) + len(REMEMBERING) == 15
     assert all(name == kind.name for name, kind in STRATEGIES.items())

@@ -19,6 +19,7 @@ from etude.sampling.strategies.class_bandit import ClassBandit
 from etude.sampling.strategies.constant_time import ConstantTime
 from etude.sampling.strategies.constant_variance import ConstantVariance
 from etude.sampling.strategies.fast_selection import FastBound, FastSelection
+from etude.sampling.strategies.forgetting import Forgetting
 from etude.sampling.strategies.greedy import Greedy
 from etude.sampling.strategies.loss import Loss
 from etude.sampling.strategies.loss_momentum import LossMomentum
@@ -57,6 +58,7 @@ REMEMBERING: Mapping[str, type[Remembering]] = types.MappingProxyType(
             LossMomentum,
             Bandit,
             ClassBandit,
+            Forgetting,
         )
     }
 )
