@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -131,9 +132,14 @@ class MetaLearner(abc.ABC):
         """What tells it from others of its kind: its class, and what it was told."""
         return f"{type(self).__module__}.{type(self).__qualname__} {self.options()}".strip()
 
+    def mark(self) -> str:
+        """What else tells its findings from others', where options may say the same of two."""
+        return ""
+
     def key(self, studio: Studio, recipe: Recipe) -> str:
         """Hash of all that the finding depends on."""
-        fingerprint = f"{self.identity()} {studio.problem.fingerprint()} {studio.seed}"
+        own = f"{self.identity()} {self.mark()}".strip()
+        fingerprint = f"{own} {studio.problem.fingerprint()} {studio.seed}"
         return finding_key(recipe, self.reads, self.writes, fingerprint, self.sets)
 
     def finding(
@@ -178,4 +184,5 @@ class MetaLearner(abc.ABC):
 def scoring_seconds(studio: Studio, planned: Planned, samples: int) -> float:
     """What it takes to score a trial on so many validation samples, or on all that there are."""
     count = studio.problem.validation.count()
-    return min(samples, count) / count * planned.costs.evaluation
+    scored = math.ceil(count / max(1, count // samples))  # of these every so manieth
+    return scored / count * planned.costs.evaluation

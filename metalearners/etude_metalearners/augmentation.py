@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Steps of a branch, and how many branches there must be time for, those of the second heat among
 # them: longer ones tell candidates apart by less, shorter ones let more be tried.
-LENGTHS = {240: 32, 160: 28, 120: 24, 80: 20, 60: 16, 40: 6, 30: 4}
+LENGTHS = {240: 32, 160: 28, 120: 24, 80: 20, 60: 16, 40: 6, 30: 5}
 # Steps before the branches as a share of theirs, and samples of a batch in both.
 WARM, BATCH = 0.5, 64
 # Passes over the part that trials see, where the run makes as many. With 15 of them a set that is
@@ -123,18 +123,18 @@ class Augmentation(MetaLearner):
         self._mark = uuid.uuid4().hex
 
     def options(self) -> str:
-        """Which features and covariances it uses; functions of a module by their names.
-
-        What may be another thing under the same name in another process (a model, a lambda) is
-        told apart from all else, so that no finding by it is taken for one by another.
-        """
-        name = str(self.used)
-        if not isinstance(self.used, str):
-            name = (
-                f"{getattr(self.used, '__module__', '')}.{getattr(self.used, '__qualname__', '<')}"
-            )
-            name = f"{name} {self._mark}" if "<" in name else name
+        """Which features and covariances it uses; functions of a module by their names."""
+        name = self.used if isinstance(self.used, str) else _called(self.used)
         return f"{name} full" if self.full else name
+
+    def mark(self) -> str:
+        """Of this instance alone, where the features may be other ones under the same name.
+
+        In another process a model or a lambda may be: a run that was killed goes on by the same
+        options, but no finding by the one is taken for one by the other.
+        """
+        named = isinstance(self.used, str) or "<" not in _called(self.used)
+        return "" if named else self._mark
 
     def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
         """Compilation, distances, the warm state, and as many branches as there is time for."""
@@ -182,10 +182,16 @@ class Augmentation(MetaLearner):
             compiling.join()
             branches.begin()
             images = _images(studio, plan.images)
+            slow = self._too_slow(transformer, images, plan, planned)
+            if slow:
+                return self.finding(
+                    studio, recipe, changes={}, why=slow, evidence={}, cost=branches.cost()
+                )
             able = [name for name in INDEX if possible(name, images.shape[-1])]
             ladders = distances.measure(
                 transformer, images, names=able, magnitudes=plan.magnitudes, full=self.full
             )
+            measured = studio.budget.clock()
             groups = candidates.grouped(ladders, GROUPS)
             stages = self._stages(studio, recipe, ladders, groups)
             nodes, best, heat = branches.search(stages)
@@ -209,9 +215,35 @@ class Augmentation(MetaLearner):
                 },
                 "groups": [dataclasses.asdict(group) for group in groups],
                 "plan": dataclasses.asdict(plan),
+                "seconds": {
+                    "until compiled and warm": branches.ready - branches.start,
+                    "distances": measured - branches.ready,
+                },
                 "pictures": shown,
             },
             cost=branches.cost(),
+        )
+
+    def _too_slow(
+        self,
+        transformer: distances.Transformer,
+        images: npt.NDArray[Any],
+        plan: Plan,
+        planned: Planned,
+    ) -> str:
+        """Why distances by features of the user's own would take too long; empty if not.
+
+        What they cost is known of none but the problem's model and pixels, and so measured.
+        """
+        if isinstance(self.used, str) or not planned.timed:
+            return ""
+        each = transformer.seconds(images[0])
+        passes = len(images) * len(INDEX) * (len(plan.magnitudes) - 1)
+        if each * passes <= max(DISTANCES * self.allowance(planned), plan.distances):
+            return ""
+        return (
+            f"Not searched: the features that were given take {1e3 * each:.1f} ms an image, and "
+            f"the {passes:,} images whose distances would be measured {each * passes:.0f} s."
         )
 
     def _transformer(self, studio: Studio, plan: Plan) -> distances.Transformer:
@@ -257,6 +289,7 @@ class Plan:
         compiling: Seconds until there is a compiled step.
         each: Seconds of a branch.
         warming: Seconds of the steps before them.
+        distances: Seconds of measuring distances.
         seconds: What all but compiling takes.
     """
 
@@ -272,6 +305,7 @@ class Plan:
     compiling: float
     each: float
     warming: float
+    distances: float
     seconds: float
 
 
@@ -447,8 +481,15 @@ def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
         compiling=costs.compile + COMPILING if planned.timed else 0.0,
         each=each,
         warming=warming,
+        distances=shown * per_image,
         seconds=fixed + trials * each,
     )
+
+
+def _called(given: Any) -> str:
+    """Module and name of a function; with `<` for what has none, or one that others have too."""
+    name = getattr(given, "__qualname__", f"<{type(given).__qualname__}>")
+    return f"{getattr(given, '__module__', '')}.{name}"
 
 
 def _alike(losses: npt.NDArray[np.float64], last: int) -> bool:

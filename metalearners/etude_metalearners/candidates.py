@@ -37,6 +37,9 @@ CLUSTERS: Mapping[str, tuple[str, ...]] = {
 """Transforms that are searched together, by the groups of their distances; in this order, as time
 ends most searches before their end."""
 
+ROUNDING = 1e-8
+"""Squared distances below this share of a cluster's farthest are rounding's."""
+
 SMOOTHING, DECAY, DROPOUT = 0.1, 4.0, 2.0
 """Label smoothing that is tried; factors by which weight decay and dropout are raised and cut."""
 
@@ -77,7 +80,8 @@ def grouped(ladders: Ladders, count: int) -> list[Group]:
     """Cuts the rungs of every cluster into groups of like distances, nearest first.
 
     It is distances that are grouped, by their logarithms, whatever the magnitudes: where a ladder
-    comes back, its rungs do too. A rung that changes nothing belongs to no group. Each cluster has
+    comes back, its rungs do too. A rung that changes nothing, or as little of the farthest as
+    rounding does (hue, on grey images of three channels), belongs to no group. Each cluster has
     its own borders: pooled features move far with colours and hardly with geometry, and say little
     of how the one compares to the other.
 
@@ -93,6 +97,8 @@ def grouped(ladders: Ladders, count: int) -> list[Group]:
             for column, magnitude in enumerate(ladders.magnitudes)
             if name in names and magnitude > 0.0 and ladders.distances[row, column] > 0.0
         ]
+        least = ROUNDING * max((distance for *_, distance in rungs), default=0.0)
+        rungs = [rung for rung in rungs if rung[2] > least]
         if not rungs:
             continue
         labels = frechet.groups(np.log([distance for *_, distance in rungs]), count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from etude.augment._base import DRAWS
 from etude.augment.drawing import COUNT, Draw, Tables
 from etude.augment.names import INDEX
 from etude.augment.policy import Policy
+from etude.data.thumbnails import thumbnails
 from etude_metalearners import frechet
 from etude_metalearners.features import Extract
 
@@ -30,9 +32,6 @@ FEWER: tuple[float, ...] = (0.0, 10.0, 25.0, 50.0, 75.0, 100.0)
 
 HELD = 2**26
 """Bytes of features that are held until they are compared, about; at least those of two rungs."""
-
-SIDE = 40
-"""Pixels along the longer side of a thumbnail, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,18 +120,18 @@ class Transformer:
         changed, _ = self._transformed(self._tables, drawn, x)
         return self._extracted(changed).numpy()[:count], changed.numpy()[:count]
 
+    def seconds(self, image: npt.NDArray[Any]) -> float:
+        """What transforming an image and taking its features takes, after the first time."""
+        images = np.repeat(image[None], self.batch, axis=0)
+        draws = self.draws(self.batch)
+        still = np.zeros((self.batch, COUNT), np.float32)
+        self(images, still, *draws)
+        start = time.perf_counter()
+        self(images, still, *draws)
+        return (time.perf_counter() - start) / self.batch
+
     def _draw(self, strength: Floats32, uniform: Floats32, controls: Floats32) -> Draw:
         return Draw(tf.constant(strength), tf.constant(uniform), tf.constant(controls), self._noise)
-
-
-def thumbnails(images: npt.NDArray[Any]) -> Floats32:
-    """Images `(samples, height, width, channels)` of at most `SIDE` pixels a side, by areas."""
-    tall, wide = images.shape[1:3]
-    factor = SIDE / max(tall, wide)
-    if factor >= 1.0:
-        return images.astype(np.float32)
-    size = (max(1, round(tall * factor)), max(1, round(wide * factor)))
-    return np.asarray(tf.image.resize(images.astype(np.float32), size, method="area"))
 
 
 def measure(

@@ -124,7 +124,7 @@ class Sampling(MetaLearner):
             sizes: tuple[float, ...] = PRESAMPLES
             if own.presample is not None and recipe.is_given("sampling.presample"):
                 sizes = (own.presample,)
-            predicted = {k: predicted_speed_up(watched.taus, k, forward) for k in sizes}
+            predicted = {k: probabilities.speed_up_of_run(watched.taus, k, forward) for k in sizes}
             best = max(predicted, key=lambda k: predicted[k])
             heats: list[pairs.Difference] = []
             share = 0.0
@@ -185,20 +185,6 @@ class Plan:
     seconds: float
 
 
-def predicted_speed_up(taus: Sequence[float] | Floats, presample: float, forward: float) -> float:
-    """By how much a run would be faster whose τ goes the same way.
-
-    Where drawing does not pay the gate is shut, and a step is worth what it costs.
-
-    Args:
-        taus: From the first step to the last, 0 where there was none yet.
-        presample: k.
-        forward: What scoring a batch takes, as a share of a step.
-    """
-    gains = [probabilities.speed_up(max(1.0, tau), presample, forward) for tau in taus]
-    return 1.0 / float(np.mean([1.0 / max(1.0, gain) for gain in gains]))
-
-
 def cost_of(
     taus: Sequence[float] | Floats,
     presample: float,
@@ -208,9 +194,9 @@ def cost_of(
     """The mean cost of a step of such a run, in uniform steps.
 
     Args:
-        taus: As of `predicted_speed_up`.
+        taus: As of `probabilities.speed_up_of_run`.
         presample: k.
-        forward: As of `predicted_speed_up`.
+        forward: As there.
         threshold: τ above which the gate is open; left out, that above which it pays.
     """
     least = probabilities.break_even(presample, forward) if threshold is None else threshold

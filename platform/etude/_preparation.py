@@ -18,8 +18,10 @@ from etude.budget import (
 from etude.findings import Cost, Finding
 from etude.recipe import Recipe
 from etude.report.progress import Progress
+from etude.sampling.strategies import UNIFORM
 from etude.training import snapshot
 from etude.training.backends.tensorflow import OUT_OF_MEMORY
+from etude.training.sampled import SCORED
 from etude.training.store import Store
 from etude.training.studio import Studio
 from etude_metalearners import STUDY_SHARE, MetaLearner, Planned
@@ -213,6 +215,8 @@ class Preparation:
         files = 3.0 * seconds + PAGE_SECONDS if self.store else 0.0
         # The best weights need no last evaluation: they had one when they were found.
         last = 0.0 if self.recipe.regularization.best_weights else 1.0
+        if self.recipe.sampling.strategy != UNIFORM and size:
+            last += SCORED / size  # of what is told of it in the report
         self.costs = self.studio.costs = dataclasses.replace(
             costs,
             snapshot=seconds,

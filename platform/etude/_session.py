@@ -24,7 +24,7 @@ from etude.problem import Problem
 from etude.recipe import Recipe
 from etude.report import Plan, Report, Tuning
 from etude.report.progress import Progress
-from etude.training import snapshot
+from etude.training import sampled, snapshot
 from etude.training.best_evaluation import Best
 from etude.training.checks import is_crossentropy, softens
 from etude.training.progress import INTERRUPTED, NOT_FINITE
@@ -293,6 +293,13 @@ class Session:
         """The evaluation whose weights the model was given back, if it was."""
         return run.progress.best if self.studio.recipe.regularization.best_weights else None
 
+    def _promised(self) -> float | None:
+        """The speed-up that choosing samples was adopted for, if a study did."""
+        for finding in self.prepared.findings:
+            if finding.learner == "sampling" and finding.changes:
+                return float(finding.evidence["speed_ups"][str(finding.evidence["presample"])])
+        return None
+
     def _report(self, run: Run) -> Report:
         progress = run.progress
         self.shown.phase("evaluating")
@@ -304,6 +311,10 @@ class Session:
             if self.problem.test is not None:
                 tested = self.studio.evaluate(self.problem.test)
                 outcome |= {f"test_{k}": v for k, v in tested.items()}
+        findings = list(self.prepared.findings)
+        if progress.reason != INTERRUPTED:
+            found = sampled.finding(self.studio, progress.history, self._promised())
+            findings += [] if found is None else [found]
         spent = self.budget.spent()
         for part, seconds in progress.seconds.items():
             self.prepared.ledger.append(
@@ -319,7 +330,7 @@ class Session:
             outcome=outcome,
             history=progress.history,
             notes=tuple(self.notes),
-            findings=tuple(self.prepared.findings),
+            findings=tuple(findings),
             costs=self.prepared.ledger,
             events=(*self.studio.events, *progress.events),
             budget={

@@ -43,7 +43,7 @@ def test_mixup_blends_images_and_targets():
 @pytest.mark.parametrize("down, across", [(0.5, 0.5), (0.0, 0.9), (0.1, 0.3)])
 def test_cutmix_counts_the_pixels_that_it_pastes(down, across):
     """λ is 3/4: a rectangle of half the sides, cut where it crosses the edge."""
-    mix = mixing.mix_of(tables(cutmix=1.0), PARTNER, uniform(0.9, 0.25, down, across), FRAME)
+    mix = mixing.mix_of(tables(cutmix=1.0), PARTNER, uniform(0.9, 0.75, down, across), FRAME)
     out = np.asarray(mixing.mixed_images(ops.convert_to_tensor(X), mix))
     for k in range(6):
         expected = X[k].copy()
@@ -78,6 +78,29 @@ def test_partners_are_a_permutation_and_kinds_have_their_shares():
     assert not (blended & pasted).any()
     # A rectangle of less than half a pixel may be empty.
     assert 0.4 < pasted.mean() < 0.5 + 4 * (0.25 / batch) ** 0.5
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
+def test_what_is_pasted_may_be_more_than_half(alpha):
+    """The side's square is 1 - λ, with λ from all of Beta(α, α) (Yun et al. 2019)."""
+    frame = (512, 512)
+    tall = []
+    for seed in range(4):
+        drawn = keras.random.SeedGenerator(seed)
+        mix = mixing.draw(tables(cutmix=1.0, alpha=alpha), 20_000, frame, drawn)
+        box = np.asarray(mix.box)
+        inside = (box[:, 0] > 0) & (box[:, 2] < frame[0])  # not cut at the border
+        # Boxes are cut the likelier the taller they are: a side of s stays whole with 1 - s.
+        tall.append((box[:, 2] - box[:, 0])[inside] / frame[0])
+    sides = np.concatenate(tall)
+    assert (sides > 0.75).any()
+    lam = stats.beta.ppf((np.arange(100_000) + 0.5) / 100_000, alpha, alpha)
+    known = np.sqrt(1.0 - lam)
+    chance = (1.0 - known) / (1.0 - known).sum()
+    for place in (0.3, 0.5, 0.75, 0.9):
+        expected = chance[known <= place].sum()
+        allowed = 4.0 * (expected * (1.0 - expected) / len(sides)) ** 0.5 + 0.01
+        assert (sides <= place).mean() == pytest.approx(expected, abs=allowed)
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import time
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -262,6 +263,25 @@ def test_other_features_are_another_finding() -> None:
         (Augmentation(keras.ops.mean), Augmentation(keras.ops.mean)),
     ):
         assert one.key(studio, GIVEN) == other.key(studio, GIVEN)
+    # A run that was killed goes on in another process, where they have other marks.
+    again = Augmentation(functools.partial(own))
+    assert again.identity() == nameless[0].identity() != nameless[1].identity()
+    assert again.key(studio, GIVEN) != nameless[0].key(studio, GIVEN)
+
+
+def test_features_that_take_too_long_are_measured_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a model of the user's own costs is not known from the problem's model."""
+
+    def slow(images: Any) -> Any:
+        tf.py_function(lambda: time.sleep(0.2), [], [])
+        return images[:, 0, 0]
+
+    studio = open_studio()
+    planned = dataclasses.replace(LONG, allowance=60.0)
+    monkeypatch.setattr(studio, "warmed", lambda *a, **k: contextlib.nullcontext())
+    finding = Augmentation(slow).learn(studio, GIVEN, planned)
+    assert finding.why.startswith("Not searched: the features that were given take")
+    assert finding.changes == {}
 
 
 def test_a_search_that_would_take_too_long_is_not_begun() -> None:

@@ -55,6 +55,16 @@ def test_rungs_of_like_distances_are_one_group_whatever_their_magnitudes() -> No
     assert colours == [1e-4, 0.1, 100.0]
 
 
+def test_what_rounding_moves_belongs_to_no_group() -> None:
+    """Hue and saturation of grey images of three channels."""
+    known = ladders()
+    names = (*known.names, "saturation_up")
+    values = np.vstack([known.distances, [0.0, 3e-13, 1e-12, 2e-12]])
+    shown = np.zeros((len(names), 4, 2, 2, 3), np.float32)
+    found = candidates.grouped(Ladders(names, MAGNITUDES, values, shown), 3)
+    assert found == grouped()
+
+
 def test_a_slot_goes_as_far_as_its_group_and_no_further() -> None:
     groups = {(g.cluster, g.index): g for g in grouped()}
     slot = candidates.slot_of(groups["colour", 1], ladders())

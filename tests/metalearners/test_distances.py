@@ -10,6 +10,7 @@ import pytest
 
 from etude.augment import Augment
 from etude.augment.policy import Choice, Policy, Slot
+from etude.data.thumbnails import thumbnails
 from etude.errors import EtudeError
 from etude_metalearners import distances, features, frechet
 from etude_metalearners.distances import Transformer
@@ -110,10 +111,10 @@ def test_features_are_given_up_once_compared(monkeypatch: pytest.MonkeyPatch, fu
 
 def test_thumbnails_are_areas_of_large_images_and_small_ones_themselves() -> None:
     images = np.arange(2 * 80 * 40 * 3, dtype=np.float32).reshape(2, 80, 40, 3)
-    found = distances.thumbnails(images)
+    found = thumbnails(images)
     by_hand = images.reshape(2, 40, 2, 20, 2, 3).mean(axis=(2, 4))
     np.testing.assert_allclose(found, by_hand, rtol=1e-5)
-    np.testing.assert_array_equal(distances.thumbnails(images[:, :40, :9]), images[:, :40, :9])
+    np.testing.assert_array_equal(thumbnails(images[:, :40, :9]), images[:, :40, :9])
 
 
 @pytest.mark.slow

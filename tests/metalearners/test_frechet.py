@@ -62,6 +62,15 @@ def test_the_diagonal_form_is_the_full_one_of_independent_features() -> None:
     assert frechet.diagonal(one, other) == pytest.approx(frechet.full(one, other), rel=1e-9)
 
 
+def test_the_diagonal_form_is_a_sum_over_features() -> None:
+    one, other = sets(300, 8)
+    by_hand = 0.0
+    for feature in range(8):
+        a, b = one[:, feature].astype(np.float64), other[:, feature].astype(np.float64)
+        by_hand += (a.mean() - b.mean()) ** 2 + (a.std(ddof=1) - b.std(ddof=1)) ** 2
+    assert frechet.diagonal(one, other) == pytest.approx(by_hand, rel=1e-9)
+
+
 def test_many_pairs_are_taken_at_once() -> None:
     rng = np.random.default_rng(1)
     one, others = rng.normal(size=(50, 7)), rng.normal(size=(3, 4, 50, 7))

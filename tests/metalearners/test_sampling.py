@@ -34,9 +34,9 @@ def test_a_speed_up_counts_only_where_the_gate_is_open() -> None:
     high, low, forward, k = 8.0, 1.2, 0.3, 4.0
     gain = probabilities.speed_up(high, k, forward)
     assert gain > 1.3
-    assert sampling.predicted_speed_up([high] * 5, k, forward) == pytest.approx(gain)
-    assert sampling.predicted_speed_up([0.0, low, low], k, forward) == pytest.approx(1.0)
-    half = sampling.predicted_speed_up([low, high], k, forward)
+    assert probabilities.speed_up_of_run([high] * 5, k, forward) == pytest.approx(gain)
+    assert probabilities.speed_up_of_run([0.0, low, low], k, forward) == pytest.approx(1.0)
+    half = probabilities.speed_up_of_run([low, high], k, forward)
     assert half == pytest.approx(2.0 / (1.0 + 1.0 / gain))
     assert sampling.cost_of([low, high], k, forward) == pytest.approx(1.0 + 0.5 * k * forward)
 

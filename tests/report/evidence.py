@@ -214,6 +214,21 @@ def sampling() -> Finding:
     )  # fmt: skip
 
 
+def sampled() -> Finding:
+    return finding(
+        "sampled",
+        {
+            "strategy": "upper_bound", "epochs": [1.0, 2.0, 3.0, 3.5], "taus": [1.2, 2.1, 3.0, 3.3],
+            "open": [0.0, 0.25, 1.0, 1.0], "presample": 4.0, "forward": 0.2, "threshold": 1.8,
+            "promised": 1.21, "speed_up": 1.17,
+            "scores": {"edges": [0.01, 0.1, 0.5, 1.2], "counts": [40, 12, 3]},
+            "draws": {"times": [0, 1, 2, 5], "samples": [30, 16, 8, 1]},
+            "most": [5, 2, 2], "least": [0, 0, 0], "pictures": jpeg(120, 80),
+        },
+        writes="sampling",
+    )  # fmt: skip
+
+
 def length() -> Finding:
     return finding(
         "length",
@@ -236,6 +251,7 @@ def findings() -> tuple[Finding, ...]:
         augmentation(),
         descent(),
         sampling(),
+        sampled(),
         length(),
     )
 

@@ -359,6 +359,33 @@ def test_tau_stands_beside_the_threshold_above_which_sampling_pays() -> None:
     assert title(figures.draw(off)).startswith("Samples are drawn evenly")
 
 
+def test_what_choosing_samples_did_is_shown_beside_what_was_promised() -> None:
+    finding = evidence.sampled()
+    course, scores, draws, most, least = figures.draw(finding).axes
+    (taus,), (threshold,) = labelled(course, "τ"), labelled(course, "threshold")
+    assert taus.get_xdata().tolist() == [1.0, 2.0, 3.0, 3.5]
+    assert taus.get_ydata().tolist() == [1.2, 2.1, 3.0, 3.3]
+    assert list(threshold.get_ydata()) == [1.8, 1.8]
+    shaded = [(p.get_x(), p.get_width(), p.get_alpha()) for p in course.patches]
+    assert shaded == [
+        (1.0, 1.0, pytest.approx(0.03)), (2.0, 1.0, pytest.approx(0.12)),
+        (3.0, 0.5, pytest.approx(0.12)),
+    ]  # fmt: skip
+    values, edges, _ = scores.patches[0].get_data()
+    assert (list(values), list(edges)) == ([40, 12, 3], [0.01, 0.1, 0.5, 1.2])
+    bars = {(p.get_x() + p.get_width() / 2, p.get_height()) for p in draws.patches}
+    assert bars == {(0.0, 30.0), (1.0, 16.0), (2.0, 8.0), (5.0, 1.0)}
+    assert [axes.texts[0].get_text() for axes in (most, least)] == [
+        "drawn most: 2 to 5 times", "drawn least: 0 times",
+    ]  # fmt: skip
+    assert most.images[0].get_array().shape == least.images[0].get_array().shape == (40, 120, 3)
+    assert title(course.figure) == (
+        "Samples chosen in 56 % of the steps: worth 1.17 of their cost (1.21 predicted)"
+    )
+    stream = with_evidence(finding, pictures=None, draws=None, promised=None)
+    assert len(figures.draw(stream).axes) == 3
+
+
 def test_shares_fill_the_bar() -> None:
     finding = evidence.length()
     (axes,) = figures.draw(finding).axes
@@ -553,6 +580,7 @@ NEEDED: dict[str, set[tuple[Any, ...]]] = {
     "augmentation": {("trials",)},
     "descent": {("trials",)},
     "sampling": {("taus",), ("speed_ups",)},
+    "sampled": {("epochs",), ("taus",)},
     "length": {("shares",)},
 }
 

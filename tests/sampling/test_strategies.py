@@ -162,6 +162,23 @@ def test_flattened_weights_are_one_on_average(exponent: float) -> None:
     np.testing.assert_allclose(weights, by_hand / np.sum(p * by_hand), rtol=1e-3)
 
 
+def test_losses_below_zero_are_drawn_too() -> None:
+    """As of cosine similarity: in proportion to the difference to the lowest, and a tenth even."""
+    strategy, told = PRESAMPLED["loss"](), numbers("loss")
+    losses = np.array([-1.0, -0.5, 0.0, 0.5], np.float32)
+    chances = np.asarray(strategy.probabilities(tensor(losses), told))
+    by_hand = 0.9 * np.array([0.0, 0.5, 1.0, 1.5]) / 3.0 + 0.1 / 4
+    np.testing.assert_allclose(chances, by_hand, rtol=1e-5)
+    above = np.asarray(strategy.probabilities(tensor(losses + 1.5), told))
+    np.testing.assert_allclose(above, (losses + 1.5) / (losses + 1.5).sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in PRESAMPLED.items() if kind.gated])
+def test_by_default_there_is_a_tau_that_opens_the_gate(name: str) -> None:
+    strategy = PRESAMPLED[name]()
+    assert 1.0 < strategy.break_even(strategy.presample, 1 / 3) < 3.0
+
+
 def test_a_greedy_batch_is_the_hardest() -> None:
     strategy, told = PRESAMPLED["greedy"](), numbers("greedy")
     chances = strategy.probabilities(tensor(SCORES), told)

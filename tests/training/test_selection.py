@@ -71,6 +71,32 @@ def drawn(found: Trainer) -> Any:
     return np.asarray(found.selector.drawn)
 
 
+def test_what_is_remembered_is_of_one_set() -> None:
+    """Of other data, of as many samples or of more, nothing is left, and the first is forgotten."""
+    found = trainer(recipe("online_batch"))
+    one, other = data(), Resident(Arrays(X[::-1].copy(), Y[::-1].copy()))
+    found.fit(one, steps_per_epoch=6, epochs=1, verbose=0)
+    assert drawn(found).sum() == 96
+    assert found.selector is not None
+    before = np.asarray(found.selector.tables["losses"])
+    found.expect(one)
+    np.testing.assert_array_equal(found.selector.tables["losses"], before)
+    for next_one in (other, Resident(Arrays(X[:40], Y[:40])), one):
+        found.expect(next_one)
+        assert found.selector.tables["losses"].shape == (len(next_one),)
+        assert np.asarray(found.selector.tables["losses"]).min() > 1e30  # never seen
+        found.fit(next_one, steps_per_epoch=4, epochs=1, verbose=0)
+        assert drawn(found).sum() == 64
+
+
+def test_a_sum_over_fewer_samples_is_refused() -> None:
+    found = Trainer(model(), recipe("constant_time"))
+    summed = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
+    with pytest.raises(RecipeError, match="A sum over fewer samples is less"):
+        found.compile("sgd", summed)
+    Trainer(model(), recipe("upper_bound")).compile("sgd", summed)
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_gate_that_is_shut_trains_as_uniform_sampling_does(name: str) -> None:
     uniform = trained(Recipe().give(compute={"batch_size": 16}))

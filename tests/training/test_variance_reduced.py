@@ -15,7 +15,7 @@ from etude.data.resident import Resident
 from etude.errors import RecipeError
 from etude.optim.variance_reduction import REDUCTIONS
 from etude.recipe import Recipe
-from etude.training import snapshot
+from etude.training import snapshot, variance_reduced
 from etude.training.isolation import isolated
 from etude.training.trainer import Trainer
 
@@ -62,6 +62,23 @@ def test_the_first_step_is_by_the_gradient_of_the_whole_set() -> None:
     reducer = found.reducer
     assert reducer is not None
     assert int(reducer.left) == 5  # six steps see 90 samples
+
+
+def test_what_is_dropped_is_dropped_at_the_anchor_too() -> None:
+    """At the anchor itself nothing is left of a correction, whatever the batch drops."""
+    keras.utils.set_random_seed(0)
+    stack = [layers.Input(X.shape[1:]), layers.Rescaling(1 / 255), layers.Flatten()]
+    made = keras.Sequential([*stack, layers.Dropout(0.5, seed=1), layers.Dense(4)])
+    found = Trainer(made, Recipe().give(sampling={"strategy": "svrg"}), seed=0)
+    found.compile(keras.optimizers.SGD(RATE), helpers.loss())
+    before = [np.asarray(w) for w in made.trainable_weights]
+    found.fit(data(), batch_size=16, steps_per_epoch=1, epochs=1, verbose=0)
+    assert found.reducer is not None
+    means = [np.asarray(mean) for mean in found.reducer.mean]
+    after = [np.asarray(w) for w in made.trainable_weights]
+    for old, new, mean in zip(before, after, means, strict=True):
+        np.testing.assert_allclose(new, old - RATE * mean, atol=1e-7)
+    assert len(variance_reduced.random_states(made)) == 1
 
 
 def test_the_second_step_is_corrected_by_the_anchor() -> None:

@@ -56,8 +56,6 @@ def draw(tables: Tables, batch: Any, frame: tuple[int, int], seed: Any) -> Mix:
 def mix_of(tables: Tables, partner: Any, uniform: Any, frame: tuple[int, int]) -> Mix:
     """What uniform draws `(batch, 4)` mean: which kind, λ, and the rectangle's middle."""
     lam = _quantile(tables.beta, uniform[:, 1])
-    # Between image and partner it makes no difference which is which: the larger part stays.
-    lam = ops.maximum(lam, 1.0 - lam)
     blended = uniform[:, 0] < tables.mixing[0]
     pasted = ops.logical_and(
         ops.logical_not(blended), uniform[:, 0] < tables.mixing[0] + tables.mixing[1]
@@ -73,7 +71,9 @@ def mix_of(tables: Tables, partner: Any, uniform: Any, frame: tuple[int, int]) -
             ]
         )
     box = ops.stack([edges[0][0], edges[1][0], edges[0][1], edges[1][1]], axis=1)
-    return Mix(partner, ops.where(blended, lam, 1.0), box)
+    # Of a blend it makes no difference which is which: the larger part stays. What is pasted into
+    # the middle of another image is not the other around the one.
+    return Mix(partner, ops.where(blended, ops.maximum(lam, 1.0 - lam), 1.0), box)
 
 
 def mixed_images(x: Any, mix: Mix) -> Any:

@@ -30,7 +30,7 @@ UNTOLD = frozenset(
 """Facts of a problem that are for files and tools rather than for people."""
 
 
-DRAWN = frozenset(("config", "distances", "groups", "pictures"))
+DRAWN = frozenset(("config", "distances", "draws", "groups", "least", "most", "pictures", "scores"))
 """Evidence that is looked at in figures; there is too much of it for lines of text."""
 
 

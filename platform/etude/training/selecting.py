@@ -81,6 +81,7 @@ class Selector:
         self.small: tuple[Any, tuple[int, int]] | None = None
         self.tables: dict[str, Any] = {}
         self.drawn: Any = None
+        self.of = ""
         self.take_over(settings)
 
     @property
@@ -139,19 +140,33 @@ class Selector:
         """How many samples are read beside a batch, to draw from both."""
         return max(1, math.ceil((self.presample - 1.0) * batch)) if self.presamples else 0
 
-    def remember(self, size: int, classes: npt.NDArray[Any] | None) -> None:
-        """Makes room for what is kept of each sample; that of as many samples stays.
+    def remember(self, of: str, size: int, classes: npt.NDArray[Any] | None) -> bool:
+        """Makes room for what is kept of each sample; that of the same data stays.
 
         Args:
+            of: What tells the data from others.
             size: Samples of the set.
             classes: `(size,)`, the class of each, where each has one.
+
+        Returns:
+            Whether there are other variables now, which a step that was traced does not know.
         """
-        if self.drawn is not None and self.drawn.shape[0] == size:
-            return
-        self.drawn = _variable(np.zeros(size, np.float32), "drawn")
+        if self.drawn is not None and self.of == of:
+            return False
+        self.of = of
+        blank = {"drawn": np.zeros(size, np.float32)}
         if isinstance(self.strategy, Remembering):
-            start = self.strategy.start(size, classes)
-            self.tables = {name: _variable(value, name) for name, value in start.items()}
+            blank |= self.strategy.start(size, classes)
+        known = {} if self.drawn is None else {"drawn": self.drawn, **self.tables}
+        shapes = {name: tuple(variable.shape) for name, variable in known.items()}
+        if shapes == {name: value.shape for name, value in blank.items()}:
+            for name, variable in known.items():
+                variable.assign(blank[name])
+            return False
+        made = {name: _variable(value, name) for name, value in blank.items()}
+        self.drawn = made.pop("drawn")
+        self.tables = made
+        return True
 
     # -- Within the step -----------------------------------------------------------------
 
@@ -487,8 +502,15 @@ def streamed(selector: Selector, data: Any) -> Any:
     return with_beside(data, data.repeat().skip(1).rebatch(selector.extra(int(size))))
 
 
-def check_loss(loss: Any) -> None:
+def check_loss(loss: Any, strategy: Any) -> None:
     """Raises a `RecipeError` for a loss whose weights cannot undo the choice of samples."""
+    if getattr(strategy, "resizes", False) and getattr(loss, "reduction", "") == "sum":
+        raise RecipeError(
+            f"A sum over fewer samples is less, and {strategy.name!r} draws fewer.",
+            required="reduction 'sum_over_batch_size'",
+            received=f"{type(loss).__name__}(reduction='sum')",
+            advice="compile it with Keras' default reduction, or take another strategy",
+        )
     if getattr(loss, "reduction", "") == "mean_with_sample_weight":
         raise RecipeError(
             "The loss divides by the sum of weights, which takes those of sampling away.",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from etude.data.resident import Resident, as_input, gather, parted, sample_spec
@@ -40,6 +41,7 @@ from etude.training.gradient_meter import GradientMeter
 from etude.training.held import Held, held
 from etude.training.selection import Selection, Shown, Stages, presampled, remembered
 from etude.training.step import Batch, accumulated, stages
+from etude.training.values import host
 
 if TYPE_CHECKING:
     from etude.tasks._base import Task
@@ -245,7 +247,7 @@ class Trainer(AveragedModel):
         masks = self._task is not None and self._task.name == "semantic_segmentation"
         self._pixelwise = masks and family_of(loss) is not None
         if self.selector is not None:
-            selecting.check_loss(loss)
+            selecting.check_loss(loss, self.selector.strategy)
             self.selector.small = selecting.small(self.model, self.recipe.sampling)
             self._scorer = selecting.scorer(
                 self.selector.strategy.score,
@@ -272,7 +274,9 @@ class Trainer(AveragedModel):
             self.augmenter.samples.assign(len(data))
         if self.selector is not None:
             with self.scope():
-                self.selector.remember(len(data), selecting.classes_of(data.labels))
+                classes = selecting.classes_of(data.labels)
+                if self.selector.remember(data.key, len(data), classes):
+                    self.train_function = None
 
     def beside(self, batch: int) -> int:
         """How many samples are read beside a batch, to draw from."""
@@ -385,6 +389,29 @@ class Trainer(AveragedModel):
         with self.averaged():
             return super().predict(data, **options)
 
+    def scores(self, data: Any, batch_size: int) -> Any:
+        """What the strategy tells samples apart by, as they are and by the weights of evaluation.
+
+        Args:
+            data: One batch `(x, y[, sample_weight])`, or of ids.
+            batch_size: How many are computed at once.
+
+        Returns:
+            `(samples,)` float32.
+        """
+        assert self._scorer is not None
+        batch = _gathered(data)
+        parts = (batch.x, batch.y, batch.weight)
+        found = []
+        with self.averaged():
+            for start in range(0, int(ops.shape(batch.x)[0]), batch_size):
+                x, y, weight = (
+                    None if part is None else part[start : start + batch_size] for part in parts
+                )
+                outputs = ops.cast(self.model(x, training=False), "float32")
+                found.append(host(self._scorer(Batch(None, x, y, weight), outputs)))
+        return np.concatenate(found)
+
     # -- The step ------------------------------------------------------------------------
 
     def train_step(self, data: Any) -> Any:
@@ -392,10 +419,13 @@ class Trainer(AveragedModel):
         selector = self.selector
         selection = None if selector is None else self._selected(data)
         batch = self._prepared(data) if selection is None else selection.batch
+        masks = [] if self.reducer is None else variance_reduced.random_states(self.model)
         loss, y_pred, grads = self._differentiate(batch)
         if self.reducer is not None:
             weights = self.trainable_variables
-            grads = self.reducer.corrected(data, self._samples, weights, grads, self._gradients_of)
+            grads = self.reducer.corrected(
+                data, self._samples, weights, grads, self._gradients_of, masks
+            )
         if self.meter is not None:
             self.meter.record(grads, self.optimizer.scale_loss(ops.ones((), "float32")))
         shown = Shown(batch.x, batch.y, y_pred, batch.weight, loss)
@@ -667,6 +697,9 @@ class Trainer(AveragedModel):
     def _jit(self, before: Mapping[str, Any], eager: bool) -> Any:
         if self.recipe.compute.xla:
             return not eager
+        strategy = None if self.selector is None else self.selector.strategy
+        if self.reducer is not None or getattr(strategy, "resizes", False):
+            return False  # XLA wants all sizes; of the recipe's own XLA that is refused before
         return bool(before.get("jit_compile", False)) and not eager
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:

@@ -65,6 +65,7 @@ class Reducer:
         weights: Sequence[Any],
         gradients: Sequence[Any],
         differentiate: Differentiate,
+        masks: Sequence[tuple[Any, Any]] = (),
     ) -> list[Any]:
         """The gradients of a batch, corrected; where it is time, by a new anchor.
 
@@ -74,6 +75,7 @@ class Reducer:
             weights: The model's.
             gradients: Of the batch.
             differentiate: Gradients at whatever values weights have within a stateless scope.
+            masks: From `random_states`, before the gradients were taken.
         """
         (key, ids), *_ = data.items()
         batch = ops.shape(ids)[0]
@@ -84,10 +86,9 @@ class Reducer:
         uniform = keras.random.uniform((), seed=self.seeds)
 
         def renewed() -> list[Any]:
-            order = ops.arange(size, dtype="int32")
-            if not self.reduction.whole:
-                with keras.StatelessScope():  # the state has moved on by `uniform` alone
-                    order = keras.random.shuffle(order, seed=self.seeds)
+            # Of the whole set too: batches of a sorted one would have statistics of one class.
+            with keras.StatelessScope():  # the state has moved on by `uniform` alone
+                order = keras.random.shuffle(ops.arange(size, dtype="int32"), seed=self.seeds)
             return _mean_gradient(differentiate, key, order, large, batch, weights)
 
         def kept() -> list[Any]:
@@ -98,7 +99,8 @@ class Reducer:
             ops.where(due, weight.value, anchor.value)
             for weight, anchor in zip(weights, self.anchor, strict=True)
         ]
-        with keras.StatelessScope(list(zip(weights, anchors, strict=True))):
+        # What is dropped at the weights is dropped at the anchor, or they would differ by that.
+        with keras.StatelessScope([*zip(weights, anchors, strict=True), *masks]):
             at_anchor = differentiate(data)
         found = reductions.corrected(gradients, at_anchor, means)
         left = ops.where(
@@ -132,6 +134,16 @@ class Reducer:
             for variable, value in zip((weight, self.y[place], self.z[place]), after, strict=True):
                 variable.assign(value)
         self.done.assign_add(1)
+
+
+def random_states(model: Any) -> list[tuple[Any, Any]]:
+    """Each state that a model's layers draw by (dropout's), and its value now."""
+    weights = {id(weight) for weight in model.weights}
+    return [
+        (variable, ops.copy(variable.value))
+        for variable in model.variables
+        if id(variable) not in weights and not keras.backend.is_float_dtype(variable.dtype)
+    ]
 
 
 def made(model: Any, recipe: Recipe, seed: int) -> Reducer | None:

@@ -27,6 +27,7 @@ from etude.report.figures import (
     ledger,
     length,
     optimizer,
+    sampled,
     sampling,
 )
 
@@ -43,6 +44,7 @@ FIGURES: Mapping[str, Callable[[Finding], Figure | None]] = {
     "augmentation": augmentation.draw,
     "descent": descent.draw,
     "sampling": sampling.draw,
+    "sampled": sampled.draw,
     "length": length.draw,
 }
 """What draws a finding, by the name of its meta-learner."""

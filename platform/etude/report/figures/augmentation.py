@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from etude.report import text
 from etude.report.figures import _canvas as canvas
 from etude.report.figures import _numbers as num
+from etude.report.figures._pictures import decoded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +32,7 @@ def draw(finding: Finding) -> Figure | None:
     if not trials:
         return None
     given = finding.evidence.get("pictures") or {}
-    samples, sheet = (_picture(given.get(name)) for name in ("samples", "sheet"))
+    samples, sheet = (decoded(given.get(name)) for name in ("samples", "sheet"))
     ladders = finding.evidence.get("distances") or {}
     values, magnitudes = ladders.get("values"), ladders.get("magnitudes")
     names = [str(name) for name in (ladders.get("names") or ()) if values and magnitudes]
@@ -196,16 +194,3 @@ def _groups(finding: Finding) -> dict[tuple[str, float], int]:
             if math.isfinite(index) and len(member) == 2:
                 found[(str(member[0]), num.number(member[1]))] = int(index)
     return found
-
-
-def _picture(coded: Any) -> Any:
-    """A JPEG in base64 as an array; `None` for what is none."""
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
-
-    if not isinstance(coded, str):
-        return None
-    try:
-        return np.asarray(Image.open(io.BytesIO(base64.b64decode(coded, validate=True))))
-    except (binascii.Error, UnidentifiedImageError, OSError):
-        return None

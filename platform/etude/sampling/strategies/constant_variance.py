@@ -14,13 +14,15 @@ class ConstantVariance(Presampled):
     """Draws b / (τ² (1 - 1/k)) samples by the upper bound: the same variance for a cheaper step.
 
     Drawing B = k b first adds 1 / k of a uniform batch's variance, which the draws make up for. At
-    least an eighth of the batch. (From the library of Katharopoulos & Fleuret.)
+    least an eighth of the batch. (From the library of Katharopoulos & Fleuret.) It pays only while
+    scoring B takes less than a step, k φ < 1, so that k is 2 by default.
     """
 
     name = "constant_variance"
     score = "bound"
     unbiased = True
     gated = True
+    presample = 2.0
     resizes = True
 
     def break_even(self, presample: float, forward: float) -> float:
