@@ -1,17 +1,24 @@
-"""Every strategy of importance sampling at equal time: test errors and training losses.
+"""Every strategy of importance sampling at equal cost: test errors and training losses.
 
-CIFAR-10, a ResNet-9 without augmentation, AdamW on a one-cycle schedule, and a time budget that is
-the same for every arm: what scoring costs comes out of the steps. Every run has a process of its
-own; arms of a seed share data, split, initial weights and order.
+CIFAR-10, a ResNet-9 without augmentation, one-cycle schedule. What a step of each arm costs is
+measured first, in turn with uniform steps in one process, with the gate open; then every arm trains
+for as much cost as so many uniform steps: one for a step that was uniform, as measured for one with
+the strategy at work, and the schedule follows what is left. So no stretch of a slow host favours an
+arm. The variance reducers' cost is that of a whole period, the large batch included. Every run has
+a process of its own; arms of a seed share data, initial weights and order; there is no validation,
+and the last weights count.
 
     python benchmarks/sampling_strategies.py --size 16 --width 8 --seeds 3
 
-`--arms` names some, `--first` and `--join` make a measurement of several calls.
+`--arms` names some, `--first` and `--join` make a measurement of several calls, `--sampling` gives
+numbers of a strategy (`--sampling presample=5 threshold=1.5`), and `--costs` takes what an earlier
+call printed.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -21,59 +28,153 @@ from typing import Any
 
 import _common
 
+import keras  # isort: skip
+import numpy as np
+
 from etude.optim.variance_reduction import REDUCTIONS
 from etude.sampling.strategies import STRATEGIES, UNIFORM
 
 ARMS = (UNIFORM, *STRATEGIES, *REDUCTIONS)
+# Steps between two looks at how many were uniform.
+LOOK = 50
+
+
+def trainer(given: Any, strategy: str, seed: int, **numbers: Any) -> Any:
+    """One that is compiled, at the initial weights of a seed."""
+    from time_to_accuracy import loss, network
+
+    import etude
+
+    decay = given.decay if given.optimizer == "adamw" else None
+    recipe = etude.Recipe().give(
+        compute={"batch_size": given.batch},
+        optimization={
+            "optimizer": given.optimizer,
+            "learning_rate": given.rate,
+            "schedule": "one_cycle",
+            **({} if decay is None else {"weight_decay": decay}),
+        },
+        sampling={"strategy": strategy, **numbers},
+    )
+    made = etude.Trainer(network(given, seed), recipe, seed=seed)
+    made.compile(loss=loss())
+    return made
+
+
+def resident(given: Any) -> Any:
+    """The training images."""
+    from learning_rate import cifar
+
+    from etude.data._base import Arrays
+    from etude.data.resident import Resident
+
+    (x, y), _ = cifar(given.train, 0, given.size)
+    return Resident(Arrays(x, y))
+
+
+def cost(given: Any, data: Any, strategy: str, numbers: dict[str, Any]) -> tuple[float, float]:
+    """What a step with the strategy at work costs, in uniform ones; mean and half-width."""
+    if strategy == UNIFORM:
+        return 1.0, 0.0
+    always = dict(numbers)
+    if strategy in STRATEGIES:
+        always |= {"warm_up": 0.0, "cool_down": 0.0}
+        if STRATEGIES[strategy].gated:
+            always["threshold"] = -1.0
+    uniform, chosen = trainer(given, UNIFORM, 0), trainer(given, strategy, 0, **always)
+    period = math.ceil(len(data) / given.batch) if strategy in REDUCTIONS else given.timed
+    ratios = []
+    for turn in range(given.rounds + 1):
+        seconds = []
+        for one, steps in ((uniform, given.timed), (chosen, period)):
+            start = time.perf_counter()
+            one.fit(data, batch_size=given.batch, steps_per_epoch=steps, epochs=1, verbose=0)
+            seconds.append((time.perf_counter() - start) / steps)
+        if turn:  # the first traces
+            ratios.append(seconds[1] / seconds[0])
+    return _common.interval(ratios)
+
+
+class Spend(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
+    """Ends a run when its cost is spent, and lets the schedule end there."""
+
+    def __init__(self, whole: float, each: float, *, always: bool) -> None:
+        super().__init__()
+        self.whole, self.each, self.always = whole, each, always
+        self.spent, self.steps, self.open = 0.0, 0, 0.0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Plans the whole run by what a step costs so far."""
+        if self.steps == 0:
+            first = self.each if self.always else 1.0
+            self.model.controls.total.assign(max(1.0, round(self.whole / first)))
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Adds up, and plans what is left by the latest steps."""
+        self.steps += 1
+        if self.always:
+            self.spent += self.each
+        elif self.steps % LOOK == 0:
+            _, opened = self.model.selector.recorded(self.steps - LOOK, self.steps)
+            latest = LOOK + (self.each - 1.0) * float(opened.sum())
+            self.open += float(opened.sum())
+            self.spent += latest
+            left = max(0.0, self.whole - self.spent) / (latest / LOOK)
+            self.model.controls.total.assign(max(1.0, self.steps + round(left)))
+        if self.spent >= self.whole - 0.5 * self.each:
+            self.model.stop_training = True
 
 
 def one(given: Any) -> dict[str, Any]:
     """Trains one arm."""
-    from learning_rate import cifar
-    from time_to_accuracy import network, test_part
+    from time_to_accuracy import test_part
 
-    import etude
-
-    train, _ = cifar(given.train, 0, given.size)
-    test = test_part(given.size)
-    strategy = given.arms[0]
-    recipe = etude.Recipe().give(
-        compute={"batch_size": given.batch},
-        optimization={
-            "optimizer": "adamw",
-            "learning_rate": given.rate,
-            "weight_decay": given.decay,
-            "schedule": "one_cycle",
-        },
-        sampling={"strategy": strategy, "forward": given.forward},
-    )
-    model = network(given, given.first)
+    strategy, numbers = given.arms[0], sampling(given)
+    data = resident(given)
+    made = trainer(given, strategy, given.first, **numbers)
+    spend = Spend(given.steps, given.cost, always=strategy not in STRATEGIES)
     start = time.monotonic()
-    report = etude.fit(
-        model, train, test=test, recipe=recipe, time_budget=given.seconds, seed=given.first,
-        keep=["compute", "optimization", "augmentation", "regularization"], verbose=0,
-    )  # fmt: skip
+    made.fit(data, batch_size=given.batch, steps_per_epoch=10**7, epochs=1, verbose=0,
+             callbacks=[spend])  # fmt: skip
     took = time.monotonic() - start
-    losses = model.evaluate(*train, batch_size=250, verbose=0, return_dict=True)
-    return {
-        "arm": strategy,
-        "seed": given.first,
-        "error": 1.0 - report.outcome["test_accuracy"],
-        "train_loss": losses["loss"],
-        "steps": report.budget["steps"],
-        "epochs": report.budget["epochs_done"],
-        "sampling": report.history.get("sampling", [0.0]),
-        "tau": report.history.get("tau", [0.0]),
-        "seconds": took,
-    }
+    model = made.model
+    test = model.evaluate(*test_part(given.size), batch_size=250, verbose=0, return_dict=True)
+    logits = model.predict(data.images.numpy(), batch_size=250, verbose=0)
+    losses = keras.losses.sparse_categorical_crossentropy(
+        data.labels.numpy(), logits, from_logits=True
+    )
+    row = {
+        "arm": strategy, "numbers": numbers, "seed": given.first, "test_loss": test["loss"],
+        "error": float(np.mean(predicted(model, given) != test_part(given.size)[1])),
+        "train_loss": float(np.mean(losses)), "steps": spend.steps, "spent": spend.spent,
+        "open": spend.open / max(1, spend.steps), "seconds": took,
+    }  # fmt: skip
+    if made.selector is not None:
+        taus, _ = made.selector.recorded(0, spend.steps)
+        row["taus"] = np.round(taus[:: max(1, len(taus) // 20)], 3).tolist()
+    return row
+
+
+def predicted(model: Any, given: Any) -> Any:
+    """Classes of the test images."""
+    from time_to_accuracy import test_part
+
+    return model.predict(test_part(given.size)[0], batch_size=250, verbose=0).argmax(axis=1)
+
+
+def sampling(given: Any) -> dict[str, Any]:
+    """Numbers of a strategy, as they were given."""
+    pairs = (item.split("=", 1) for item in given.sampling)
+    return {name: float(value) for name, value in pairs}
 
 
 def compared(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means with intervals, and paired differences from uniform."""
     figures: dict[str, Any] = {}
-    uniform = {row["seed"]: row for row in rows if row["arm"] == UNIFORM}
-    for arm in dict.fromkeys(row["arm"] for row in rows):
-        own = [row for row in rows if row["arm"] == arm]
+    done = [row for row in rows if "error" in row]
+    uniform = {row["seed"]: row for row in done if row["arm"] == UNIFORM}
+    for arm in dict.fromkeys(row["arm"] for row in done):
+        own = [row for row in done if row["arm"] == arm]
         paired = [100.0 * (row["error"] - uniform[row["seed"]]["error"])
                   for row in own if row["seed"] in uniform]  # fmt: skip
         figures[arm] = {
@@ -89,21 +190,27 @@ def main() -> None:
     """Runs all arms of all seeds in turn, or one."""
     parser = _common.parser(__doc__)
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--sampling", nargs="*", default=[], help="name=number")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--size", type=int, choices=(8, 16, 32), default=16)
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--train", type=int, default=20_000)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--optimizer", default="adamw")
     parser.add_argument("--rate", type=float, default=1e-2)
     parser.add_argument("--decay", type=float, default=0.05)
-    parser.add_argument("--forward", type=float, default=0.3, help="of a step, by sampling_step.py")
-    parser.add_argument("--seconds", type=float, default=90.0)
+    parser.add_argument("--steps", type=float, default=3_000.0, help="uniform ones, of each arm")
+    parser.add_argument("--timed", type=int, default=60, help="steps of a round of timing")
+    parser.add_argument("--rounds", type=int, default=5, help="of timing")
+    parser.add_argument("--cost", type=float, help="of a step of the one arm")
+    parser.add_argument("--costs", type=json.loads, default={}, help="of all, as printed before")
     parser.add_argument("--one", action="store_true", help="one arm, printed as JSON")
     parser.add_argument("--join", nargs="*", help="logs of several calls, to be summed up")
     given = parser.parse_args()
     if given.quick:
-        given.size, given.width, given.train, given.seconds = 8, 4, 4_000, 20.0
+        given.size, given.width, given.train, given.steps = 8, 4, 2_000, 120.0
+        given.timed, given.rounds, given.seeds = 10, 2, 1
     if given.join:
         lines = [line for log in given.join for line in Path(log).read_text("utf-8").splitlines()]
         rows = [json.loads(line) for line in lines if line.startswith('{"arm')]
@@ -112,21 +219,30 @@ def main() -> None:
     if given.one:
         print(json.dumps(one(given)))
         return
+    costs: dict[str, float] = dict(given.costs)
+    if set(given.arms) - set(costs):
+        data = resident(given)
+        load = _common.wait_until_idle()
+        for arm in given.arms:
+            if arm not in costs:
+                costs[arm], half = cost(given, data, arm, sampling(given))
+                print(json.dumps({"cost of": arm, "mean": costs[arm], "half": half}), flush=True)
+        print(json.dumps({"costs": costs, "load": load}), flush=True)
     rows = []
     for seed in range(given.first, given.first + given.seeds):
-        _common.wait_until_idle()
         for arm in given.arms:
-            options = {name: getattr(given, name) for name in (
-                "size", "width", "train", "batch", "rate", "decay", "forward", "seconds",
-            )}  # fmt: skip
+            names = ("size", "width", "train", "batch", "optimizer", "rate", "decay", "steps")
             command = [sys.executable, __file__, "--one", "--first", str(seed), "--arms", arm]
-            command += [f"--{name}={value}" for name, value in options.items()]
+            command += [f"--{name}={getattr(given, name)}" for name in names]
+            command += [f"--cost={costs[arm]}", "--sampling", *given.sampling]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise SystemExit(done.stderr[-2000:])
-            rows.append(json.loads(done.stdout.splitlines()[-1]))
-            print(json.dumps(rows[-1]), flush=True)
-    print(json.dumps({"commit": _common.commit(), "figures": compared(rows)}))
+            if done.returncode:  # the others go on
+                row = {"arm": arm, "seed": seed, "failed": done.stderr[-1000:]}
+            else:
+                row = json.loads(done.stdout.splitlines()[-1])
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    print(json.dumps({"commit": _common.commit(), "costs": costs, "figures": compared(rows)}))
 
 
 if __name__ == "__main__":
