@@ -63,6 +63,7 @@ class Sampling(MetaLearner):
         "sampling.class_weight",
         "sampling.strategy",
         "sampling.presample",
+        "sampling.threshold",
         "sampling.forward",
     )
     writes: ClassVar[str] = "sampling"
@@ -124,7 +125,10 @@ class Sampling(MetaLearner):
             sizes: tuple[float, ...] = PRESAMPLES
             if own.presample is not None and recipe.is_given("sampling.presample"):
                 sizes = (own.presample,)
-            predicted = {k: probabilities.speed_up_of_run(watched.taus, k, forward) for k in sizes}
+            predicted = {
+                k: probabilities.speed_up_of_run(watched.taus, k, forward, own.threshold)
+                for k in sizes
+            }
             best = max(predicted, key=lambda k: predicted[k])
             heats: list[pairs.Difference] = []
             share = 0.0

@@ -38,6 +38,10 @@ def test_a_speed_up_counts_only_where_the_gate_is_open() -> None:
     assert probabilities.speed_up_of_run([0.0, low, low], k, forward) == pytest.approx(1.0)
     half = probabilities.speed_up_of_run([low, high], k, forward)
     assert half == pytest.approx(2.0 / (1.0 + 1.0 / gain))
+    worse = probabilities.speed_up(low, k, forward)
+    assert worse < 1.0
+    always = probabilities.speed_up_of_run([low, high], k, forward, threshold=0.0)
+    assert always == pytest.approx(2.0 / (1.0 / worse + 1.0 / gain))
     assert sampling.cost_of([low, high], k, forward) == pytest.approx(1.0 + 0.5 * k * forward)
 
 

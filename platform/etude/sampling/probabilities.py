@@ -97,18 +97,25 @@ def speed_up(tau: float, presample: float, forward: float) -> float:
     return equivalent_batch(tau, presample) / (1.0 + presample * forward)
 
 
-def speed_up_of_run(taus: Sequence[float] | Floats, presample: float, forward: float) -> float:
+def speed_up_of_run(
+    taus: Sequence[float] | Floats,
+    presample: float,
+    forward: float,
+    threshold: float | None = None,
+) -> float:
     """By how much a run is faster whose τ goes the same way.
 
-    Where drawing does not pay the gate is shut, and a step is worth what it costs.
+    Where the gate is shut, a step is worth what it costs.
 
     Args:
         taus: From the first step to the last, 0 where there was none yet.
         presample: k = B / b.
         forward: As of `speed_up`.
+        threshold: τ above which the gate is open; left out, that above which it pays.
     """
-    gains = [speed_up(max(1.0, tau), presample, forward) for tau in taus]
-    return len(gains) / math.fsum(1.0 / max(1.0, gain) for gain in gains)
+    least = break_even(presample, forward) if threshold is None else threshold
+    gains = [speed_up(max(1.0, tau), presample, forward) if tau > least else 1.0 for tau in taus]
+    return len(gains) / math.fsum(1.0 / gain for gain in gains)
 
 
 def break_even(presample: float, forward: float) -> float:

@@ -52,11 +52,12 @@ def finding(
     }
     speed_up = None
     if selector.strategy.gated:
-        speed_up = probabilities.speed_up_of_run(taus, presample, forward)
+        threshold = float(host(selector.threshold))
+        speed_up = probabilities.speed_up_of_run(taus, presample, forward, threshold)
         told |= {
             "presample": presample,
             "forward": forward,
-            "threshold": float(host(selector.threshold)),
+            "threshold": threshold,
             "promised": promised,
             "speed_up": speed_up,
         }
