@@ -111,10 +111,18 @@ def pretrained() -> Case:
     train, test = (
         (np.stack(images), np.array(labels, "int64")) for images, labels in parts.values()
     )
-    return Case(train, test, _fine_tuned)
+    return Case(train, test, fine_tuned)
 
 
-def _fine_tuned(seed: int) -> keras.Model:
+def enlarged(images: Array, side: int) -> Array:
+    """Images of so many pixels a side, between their own by lines: uint8."""
+    from PIL import Image
+
+    size, how = (side, side), Image.Resampling.BILINEAR
+    return np.stack([np.asarray(Image.fromarray(image).resize(size, how)) for image in images])
+
+
+def fine_tuned(seed: int, side: int = IMAGENETTE) -> keras.Model:
     """The pack's network for smaller images, with a head of a seed."""
     loader = PACK / "efficientnet-lite0" / "load_efficientnet_lite0.py"
     spec = importlib.util.spec_from_file_location(loader.stem, loader)
@@ -123,7 +131,7 @@ def _fine_tuned(seed: int) -> keras.Model:
     spec.loader.exec_module(module)
     given = module.build(features_only=True)
     # It is made for 224 × 224, but all before its global pooling is convolution.
-    inputs = keras.Input((IMAGENETTE, IMAGENETTE, 3), name="images")
+    inputs = keras.Input((side, side, 3), name="images")
     backbone = keras.models.clone_model(given, input_tensors=inputs)
     backbone.set_weights(given.get_weights())
     initial = keras.initializers.GlorotUniform(seed=seed)

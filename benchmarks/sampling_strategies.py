@@ -10,9 +10,11 @@ and the last weights count.
 
     python benchmarks/sampling_strategies.py --size 16 --width 8 --seeds 3
 
-`--arms` names some, `--first` and `--join` make a measurement of several calls, `--sampling` gives
-numbers of a strategy (`--sampling presample=5 threshold=1.5`), and `--costs` takes what an earlier
-call printed.
+`--task` takes other problems: `fine_tuned`, an ImageNet network on CIFAR-10 at 96 × 96; `rows`, an
+LSTM on the rows of MNIST; `permuted`, one on 4-pixel patches of MNIST in an order of chance. With
+`--costs` of 1 for every arm the budget is steps and not cost. `--arms` names some, `--first` and
+`--join` make a measurement of several calls, `--sampling` gives numbers of a strategy
+(`--sampling presample=5 threshold=1.5`), and `--costs` takes what an earlier call printed.
 """
 
 from __future__ import annotations
@@ -27,23 +29,61 @@ from pathlib import Path
 from typing import Any
 
 import _common
+import _sets
 
 import keras  # isort: skip
 import numpy as np
 
+import etude
 from etude.optim.variance_reduction import REDUCTIONS
 from etude.sampling.strategies import STRATEGIES, UNIFORM
 
 ARMS = (UNIFORM, *STRATEGIES, *REDUCTIONS)
+# Pixels a side of images for the pretrained network.
+SIDE = 96
 # Steps between two looks at how many were uniform.
 LOOK = 50
 
 
+def network(given: Any, seed: int) -> Any:
+    """The task's, at the initial weights of a seed."""
+    layers = keras.layers
+    if given.task == "cifar":
+        return etude.models.build(
+            "resnet9", (given.size, given.size, 3), 10, width=given.width, seed=seed
+        )
+    if given.task == "fine_tuned":
+        return _sets.fine_tuned(seed, SIDE)
+    keras.utils.set_random_seed(seed)
+    steps = (28, 28) if given.task == "rows" else (196, 4)
+    stack = [layers.Input((28, 28, 1)), layers.Rescaling(1 / 255), layers.Reshape(steps)]
+    return keras.Sequential([*stack, layers.LSTM(128), layers.Dense(10)])
+
+
+def images(given: Any) -> tuple[Any, Any]:
+    """The task's training images with labels, and those to test on."""
+    from augmentation_search import mnist
+    from learning_rate import cifar
+    from time_to_accuracy import test_part
+
+    if given.task == "cifar":
+        return cifar(given.train, 0, given.size)[0], test_part(given.size)
+    if given.task == "fine_tuned":
+        (x, y), (tested, labels) = cifar(given.train, 0)[0], test_part(32)
+        return (_sets.enlarged(x, SIDE), y), (_sets.enlarged(tested[:2000], SIDE), labels[:2000])
+    parts = []
+    for (x, y), most in ((mnist("train"), given.train), (mnist("t10k"), 10_000)):
+        x, y = x[:most], y[:most]
+        if given.task == "permuted":
+            order = np.random.default_rng(0).permutation(784)
+            x = x.reshape(len(x), 784)[:, order].reshape(-1, 28, 28, 1)
+        parts.append((np.ascontiguousarray(x), y))
+    return parts[0], parts[1]
+
+
 def trainer(given: Any, strategy: str, seed: int, **numbers: Any) -> Any:
     """One that is compiled, at the initial weights of a seed."""
-    from time_to_accuracy import loss, network
-
-    import etude
+    from time_to_accuracy import loss
 
     decay = given.decay if given.optimizer == "adamw" else None
     recipe = etude.Recipe().give(
@@ -63,13 +103,10 @@ def trainer(given: Any, strategy: str, seed: int, **numbers: Any) -> Any:
 
 def resident(given: Any) -> Any:
     """The training images."""
-    from learning_rate import cifar
-
     from etude.data._base import Arrays
     from etude.data.resident import Resident
 
-    (x, y), _ = cifar(given.train, 0, given.size)
-    return Resident(Arrays(x, y))
+    return Resident(Arrays(*images(given)[0]))
 
 
 def cost(given: Any, data: Any, strategy: str, numbers: dict[str, Any]) -> tuple[float, float]:
@@ -127,10 +164,8 @@ class Spend(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
 
 def one(given: Any) -> dict[str, Any]:
     """Trains one arm."""
-    from time_to_accuracy import test_part
-
     strategy, numbers = given.arms[0], sampling(given)
-    data = resident(given)
+    data, (tested, labels) = resident(given), images(given)[1]
     made = trainer(given, strategy, given.first, **numbers)
     spend = Spend(given.steps, given.cost, always=strategy not in STRATEGIES)
     start = time.monotonic()
@@ -138,28 +173,23 @@ def one(given: Any) -> dict[str, Any]:
              callbacks=[spend])  # fmt: skip
     took = time.monotonic() - start
     model = made.model
-    test = model.evaluate(*test_part(given.size), batch_size=250, verbose=0, return_dict=True)
-    logits = model.predict(data.images.numpy(), batch_size=250, verbose=0)
-    losses = keras.losses.sparse_categorical_crossentropy(
-        data.labels.numpy(), logits, from_logits=True
-    )
+    outputs = model.predict(tested, batch_size=250, verbose=0)
+    trained = model.predict(data.images.numpy(), batch_size=250, verbose=0)
+    both = ((labels, outputs), (data.labels.numpy(), trained))
+    losses = [
+        float(np.mean(keras.losses.sparse_categorical_crossentropy(y, z, from_logits=True)))
+        for y, z in both
+    ]
     row = {
-        "arm": strategy, "numbers": numbers, "seed": given.first, "test_loss": test["loss"],
-        "error": float(np.mean(predicted(model, given) != test_part(given.size)[1])),
-        "train_loss": float(np.mean(losses)), "steps": spend.steps, "spent": spend.spent,
+        "arm": strategy, "numbers": numbers, "seed": given.first, "test_loss": losses[0],
+        "error": float(np.mean(outputs.argmax(axis=1) != labels)),
+        "train_loss": losses[1], "steps": spend.steps, "spent": spend.spent,
         "open": spend.open / max(1, spend.steps), "seconds": took,
     }  # fmt: skip
     if made.selector is not None:
         taus, _ = made.selector.recorded(0, spend.steps)
         row["taus"] = np.round(taus[:: max(1, len(taus) // 20)], 3).tolist()
     return row
-
-
-def predicted(model: Any, given: Any) -> Any:
-    """Classes of the test images."""
-    from time_to_accuracy import test_part
-
-    return model.predict(test_part(given.size)[0], batch_size=250, verbose=0).argmax(axis=1)
 
 
 def sampling(given: Any) -> dict[str, Any]:
@@ -190,6 +220,9 @@ def main() -> None:
     """Runs all arms of all seeds in turn, or one."""
     parser = _common.parser(__doc__)
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=ARMS)
+    parser.add_argument(
+        "--task", default="cifar", choices=("cifar", "fine_tuned", "rows", "permuted")
+    )
     parser.add_argument("--sampling", nargs="*", default=[], help="name=number")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first", type=int, default=0, help="first seed")
@@ -231,7 +264,17 @@ def main() -> None:
     rows = []
     for seed in range(given.first, given.first + given.seeds):
         for arm in given.arms:
-            names = ("size", "width", "train", "batch", "optimizer", "rate", "decay", "steps")
+            names = (
+                "task",
+                "size",
+                "width",
+                "train",
+                "batch",
+                "optimizer",
+                "rate",
+                "decay",
+                "steps",
+            )
             command = [sys.executable, __file__, "--one", "--first", str(seed), "--arms", arm]
             command += [f"--{name}={getattr(given, name)}" for name in names]
             command += [f"--cost={costs[arm]}", "--sampling", *given.sampling]
