@@ -18,7 +18,7 @@ from etude.report.progress import Progress
 from etude.training import progress
 from etude.training.store import Store
 from etude.training.studio import Studio
-from etude_metalearners import META_LEARNERS
+from etude_metalearners import META_LEARNERS, Augmentation
 
 from ..short_studies import shorten
 from . import helpers
@@ -134,6 +134,48 @@ def test_a_run_killed_in_a_later_study_keeps_what_the_earlier_ones_found(
     other = helpers.sequential()
     etude.fit(other, helpers.images(480), epochs=14, keep=["optimization"], verbose=0)
     assert helpers.difference(helpers.weights(other), helpers.weights(whole)) > 1e-3
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_the_search_for_an_augmentation_ends_as_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By features that have no name of their own; and killed again, after the search."""
+
+    def fit(name: str, seed: int = 1, callbacks: Any = ()) -> tuple[Any, Any]:
+        model = helpers.functional(seed)
+        report = etude.fit(
+            model,
+            helpers.images(800),
+            epochs=60,
+            recipe=Recipe().give(compute={"batch_size": 16}, optimization={"learning_rate": 0.01}),
+            keep=["compute", "optimization"],
+            learners=[Augmentation(lambda images: images[:, ::3, ::3, 0])],
+            run_dir=tmp_path / name,
+            callbacks=callbacks,
+            verbose=0,
+        )
+        return model, report
+
+    whole, report = fit("whole")
+    (found,) = (one for one in report.findings if one.learner == "augmentation")
+    assert found.evidence, found.why
+    assert len(found.evidence["trials"]) >= 3, found.why
+    with monkeypatch.context() as patched:
+        kill_in(patched, "studying the augmentation", 60)
+        with pytest.raises(Killed):
+            fit("killed")
+    stored = Store(tmp_path / "killed").findings()
+    assert all(one.learner != "augmentation" for one in stored)
+    with pytest.raises(Killed):
+        fit("killed", seed=8, callbacks=[KillAt(100)])
+    model, again = fit("killed", seed=9)
+    assert again.recipe == report.recipe
+    assert [f.changes for f in again.findings] == [f.changes for f in report.findings]
+    (same,) = (one for one in again.findings if one.learner == "augmentation")
+    for name in ("trials", "distances", "groups"):
+        assert same.evidence[name] == found.evidence[name]
+    assert helpers.difference(helpers.weights(model), helpers.weights(whole)) == 0.0
 
 
 @pytest.mark.slow
