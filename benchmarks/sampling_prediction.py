@@ -27,6 +27,7 @@ import etude
 from etude.data._base import Arrays
 from etude.data.resident import Resident
 from etude.sampling import probabilities
+from etude.training.readers import Watch
 from etude.training.trainer import Trainer
 
 NEVER, ALWAYS = 1e6, -1.0
@@ -109,9 +110,12 @@ def timed(trainer: Trainer, data: Resident, given: Any, presample: float | None 
     wait_until_idle(20.0)
     found = []
     for _ in range(given.rounds):
-        start = time.perf_counter()
-        trainer.fit(data, batch_size=given.batch, steps_per_epoch=steps, epochs=1, verbose=0)
-        found.append((time.perf_counter() - start) / steps)
+        watch = Watch(time.perf_counter)
+        trainer.fit(
+            data, batch_size=given.batch, steps_per_epoch=steps, epochs=1, verbose=0,
+            callbacks=[watch],
+        )  # fmt: skip
+        found.append(watch.total / (watch.count - 1))
     trainer.model.set_weights(before)
     return min(found)
 

@@ -168,6 +168,7 @@ class FakeClock:
         return 0.0
 
 
+@pytest.mark.slow
 def test_a_tuning_goes_on_with_the_batch_that_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where every size takes as long, the largest wins, and the rate is found with it."""
 

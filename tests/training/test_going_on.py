@@ -173,7 +173,7 @@ def test_a_run_killed_in_the_search_for_an_augmentation_ends_as_one_that_was_not
     assert again.recipe == report.recipe
     assert [f.changes for f in again.findings] == [f.changes for f in report.findings]
     (same,) = (one for one in again.findings if one.learner == "augmentation")
-    for name in ("trials", "distances", "groups"):
+    for name in ("trials", "distances"):
         assert same.evidence[name] == found.evidence[name]
     assert helpers.difference(helpers.weights(model), helpers.weights(whole)) == 0.0
 
