@@ -138,13 +138,12 @@ class Spend(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
     def __init__(self, whole: float, each: float, *, always: bool) -> None:
         super().__init__()
         self.whole, self.each, self.always = whole, each, always
-        self.spent, self.steps, self.open = 0.0, 0, 0.0
+        self.spent, self.steps, self.total, self.open = 0.0, 0, 0, 0.0
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Plans the whole run by what a step costs so far."""
         if self.steps == 0:
-            first = self.each if self.always else 1.0
-            self.model.controls.total.assign(max(1.0, round(self.whole / first)))
+            self._end(round(self.whole / (self.each if self.always else 1.0)))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Adds up, and plans what is left by the latest steps."""
@@ -157,9 +156,14 @@ class Spend(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
             self.open += float(opened.sum())
             self.spent += latest
             left = max(0.0, self.whole - self.spent) / (latest / LOOK)
-            self.model.controls.total.assign(max(1.0, self.steps + round(left)))
-        if self.spent >= self.whole - 0.5 * self.each:
+            self._end(self.steps + round(left))
+        if self.steps >= self.total:
             self.model.stop_training = True
+
+    def _end(self, total: int) -> None:
+        """Lets the run, and its schedule, end after so many steps."""
+        self.total = max(1, total)
+        self.model.controls.total.assign(float(self.total))
 
 
 def one(given: Any) -> dict[str, Any]:
@@ -180,6 +184,10 @@ def one(given: Any) -> dict[str, Any]:
         float(np.mean(keras.losses.sparse_categorical_crossentropy(y, z, from_logits=True)))
         for y, z in both
     ]
+    if not spend.always and spend.steps % LOOK:  # since the last look
+        _, opened = made.selector.recorded(spend.steps - spend.steps % LOOK, spend.steps)
+        spend.open += float(opened.sum())
+        spend.spent += spend.steps % LOOK + (spend.each - 1.0) * float(opened.sum())
     row = {
         "arm": strategy, "numbers": numbers, "seed": given.first, "test_loss": losses[0],
         "error": float(np.mean(outputs.argmax(axis=1) != labels)),
