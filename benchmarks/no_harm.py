@@ -8,6 +8,9 @@ is the task's own on images that neither has seen: accuracy, and mean intersecti
 for what TensorFlow does once. With `--keep` a run may be made in pieces: a pair that the file has
 is not run again.
 
+With `--sampling` the arms are `fit` with the study of importance sampling added to the others, and
+`fit` without it.
+
 A study is begun only where it can pay. Steps of `nuclei` and `pretrained` take a tenth of a second
 and more on two cores: in less than about 90 s nothing is studied there, and arms differ by chance.
 
@@ -32,13 +35,19 @@ import etude
 from etude._fit import starting_recipe
 from etude.problem import Problem
 
-# What each arm keeps from being studied.
-ARMS: dict[str, tuple[str, ...]] = {
-    "study": (),
-    "none": ("compute", "optimization", "regularization", "augmentation"),
-}
-# By how much the arm that studies may be worse and still be called not inferior.
-MARGIN = 0.01
+# The arm that studies more, and the one that it is compared with.
+STUDY, NONE, WITH = "study", "none", "sampling"
+# By how much the arm that studies more may be worse and still be called not inferior: of all
+# studies, and of that of importance sampling.
+MARGINS = {STUDY: 0.01, WITH: 0.005}
+
+
+def fitted(arm: str, start: etude.Recipe) -> dict[str, Any]:
+    """What an arm tells `fit`."""
+    if arm == NONE:
+        kept = ("compute", "optimization", "regularization", "augmentation")
+        return {"recipe": start, "keep": kept}
+    return {"learners": [etude.metalearners.Sampling()]} if arm == WITH else {}
 
 
 def start_of(case: Case) -> etude.Recipe:
@@ -51,23 +60,24 @@ def start_of(case: Case) -> etude.Recipe:
 def pair(
     options: argparse.Namespace, name: str, case: Case, start: etude.Recipe, seed: int
 ) -> dict[str, Any]:
-    """Both arms on a seed, and what the one that studies found."""
+    """Both arms on a seed, and what the one that studies more found."""
+    more, less = (WITH, STUDY) if options.sampling else (STUDY, NONE)
     row: dict[str, Any] = {"set": name, "seed": seed, "seconds": options.seconds}
     row |= {"score": case.score, "steps": {}, "load": {}, "commit": commit()}
-    for arm in list(ARMS)[:: -1 if seed % 2 else 1]:
+    for arm in (more, less)[:: -1 if seed % 2 else 1]:
         gc.collect()
         row["load"][arm] = None if options.busy else wait_until_idle(60.0)
         report = etude.fit(
             case.build(seed), case.train, test=case.test, time_budget=options.seconds, seed=seed,
-            recipe=start if arm == "none" else None, keep=ARMS[arm], verbose=0,
+            verbose=0, **fitted(arm, start),
         )  # fmt: skip
         row[arm] = report.outcome[case.score]
         row["steps"][arm] = report.budget["steps"]
-        if arm == "study":
+        if arm == more:
             row["found"] = {f.learner: dict(f.changes) for f in report.findings if f.changes}
             row["why"] = {f.learner: f.why for f in report.findings}
-    row["difference"] = row["study"] - row["none"]
-    scores = {key: round(row[key], 4) for key in ("study", "none", "difference")}
+    row["difference"] = row[more] - row[less]
+    scores = {key: round(row[key], 4) for key in (more, less, "difference")}
     print(name, seed, scores, row["steps"], row["found"], flush=True)
     return row
 
@@ -77,6 +87,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--sets", nargs="+", choices=tuple(SETS), default=tuple(SETS))
     made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    made.add_argument("--sampling", action="store_true", help="only that study is in question")
     made.add_argument("--seconds", type=float, default=40.0)
     made.add_argument("--keep", type=Path, help="a file of rows: read first, then added to")
     made.add_argument("--busy", action="store_true", help="do not wait for an idle machine")
@@ -103,13 +114,14 @@ def main() -> None:
 def say(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     """The mean difference of every set with its interval, over all rows kept of this budget."""
     results: dict[str, Any] = {}
+    margin = MARGINS[WITH if options.sampling else STUDY]
     for name in SETS:
         mine = [r for r in rows if (r["set"], r["seconds"]) == (name, options.seconds)]
         if not mine:
             continue
         mean, half = interval([row["difference"] for row in mine])
-        safe = mean - half > -MARGIN
-        told = f"{'' if safe else 'not '}non-inferior at a margin of {100 * MARGIN:g} point"
+        safe = mean - half > -margin
+        told = f"{'' if safe else 'not '}non-inferior at a margin of {100 * margin:g} point"
         if len(mine) < 2:
             told = "too few to tell"
         print(f"{name}: {mean:+.4f} ± {half:.4f} (n = {len(mine)}), {told}", flush=True)

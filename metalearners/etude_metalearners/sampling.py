@@ -23,8 +23,10 @@ Floats = npt.NDArray[np.float64]
 
 # How many times as large as a batch that is which samples are drawn from: those that are weighed.
 PRESAMPLES = (2.0, 3.0, 4.0, 5.0, 6.0)
-# That at which the cost of scoring is measured, and steps that are timed with and without it.
-MEASURED, TIMED = 3.0, 12
+# That at which the cost of scoring is measured first.
+MEASURED = 3.0
+# Steps that are timed with and without scoring: as many as take so many seconds, within bounds.
+TIMED_SECONDS, LEAST_TIMED, MOST_TIMED = 0.25, 12, 200
 # Steps of a miniature of the run, and passes over the part of the data that it sees, at most.
 LEAST_STEPS, MOST_STEPS, PASSES, LEAST_PART = 80, 320, 30.0, 256
 # Validation samples that trials are scored on, and how many there must be.
@@ -73,7 +75,7 @@ class Sampling(MetaLearner):
     def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
         """The trace, timed steps, the miniature, and what trying a strategy twice takes."""
         plan = _plan(self.allowance(planned), studio, planned)
-        return Cost(plan.seconds, 4 * plan.steps + 4 * TIMED)
+        return Cost(plan.seconds, 4 * plan.steps + 6 * plan.timed)
 
     def obstacle(self, studio: Studio, recipe: Recipe, planned: Planned) -> str | None:
         """As for every meta-learner; also where a clock or single samples may not tell."""
@@ -107,32 +109,35 @@ class Sampling(MetaLearner):
             )
             for limit in (NEVER, -1.0)
         )  # fmt: skip
+        own = recipe.sampling
+        given = own.forward if recipe.is_given("sampling.forward") else None
+        sizes: tuple[float, ...] = PRESAMPLES
+        if own.presample is not None and recipe.is_given("sampling.presample"):
+            sizes = (own.presample,)
         with studio.at(shut):
-            plain = [studio.pace(TIMED).seconds]
-            scored = []
-            with studio.at(opened):
-                scored.append(studio.pace(TIMED).seconds)
-            plain.append(studio.pace(TIMED).seconds)
-            with studio.at(opened):
-                scored.append(studio.pace(TIMED).seconds)
-            step = min(plain)
-            forward = max(0.0, (min(scored) - step) / (MEASURED * step))
+            step, seconds = _paces(studio, opened, plan.timed)
+            forward = (seconds - step) / (MEASURED * step) if given is None else given
             watched = studio.miniature(shut, plan.steps, samples=SAMPLES, order=0, **options)
-            steps = plan.steps + 4 * TIMED
-            own = recipe.sampling
-            if own.forward is not None and recipe.is_given("sampling.forward"):
-                forward = own.forward
-            sizes: tuple[float, ...] = PRESAMPLES
-            if own.presample is not None and recipe.is_given("sampling.presample"):
-                sizes = (own.presample,)
-            predicted = {
-                k: probabilities.speed_up_of_run(watched.taus, k, forward, own.threshold)
-                for k in sizes
-            }
+            steps = plan.steps + 4 * plan.timed
+
+            def promised(forward: float) -> dict[float, float]:
+                return {
+                    k: probabilities.speed_up_of_run(watched.taus, k, forward, own.threshold)
+                    for k in sizes
+                }
+
+            predicted = promised(max(0.0, forward))
             best = max(predicted, key=lambda k: predicted[k])
+            if forward > 0.0 and predicted[best] >= WORTH and given is None:
+                # What is to be adopted is timed itself, and the dearer of both counts.
+                at_best = opened.give(sampling={"presample": best})
+                plain, seconds = _paces(studio, at_best, plan.timed, rounds=1)
+                steps += 2 * plan.timed
+                forward = max(forward, (seconds - plain) / (best * plain))
+                predicted = promised(forward)
             heats: list[pairs.Difference] = []
             share = 0.0
-            if predicted[best] >= WORTH:
+            if forward > 0.0 and predicted[best] >= WORTH:
                 tried = recipe.learn(self.name, sampling=_values(best, forward))
                 uniform = [watched.losses]
                 for order in (0, 1):
@@ -181,11 +186,13 @@ class Plan:
     Attributes:
         steps: Of a miniature.
         part: Samples of the training set that it sees.
+        timed: Steps of a measurement of time.
         seconds: What all of it takes, about.
     """
 
     steps: int
     part: int
+    timed: int
     seconds: float
 
 
@@ -216,14 +223,28 @@ def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
     """The longest miniature that there is time for, twice, with a strategy beside it each time."""
     costs, whole = planned.costs, studio.recipe.compute.batch_size
     size = 2**31 if studio.train.size is None else studio.train.size
-    fixed = TRACE * costs.compile + TIMED * costs.step * (4.0 + 2.0 * MEASURED)
+    timed = int(np.clip(math.ceil(TIMED_SECONDS / costs.step), LEAST_TIMED, MOST_TIMED))
+    fixed = TRACE * costs.compile + timed * costs.step * (6.0 + 2.0 * MEASURED + PRESAMPLES[-1])
     fixed += 4.0 * scoring_seconds(studio, planned, SAMPLES)
     steps = int((allowance - fixed) / (4.0 * costs.step))
     steps = int(np.clip(steps, LEAST_STEPS, MOST_STEPS))
     passes = max(1e-9, min(PASSES, planned.steps * whole / size))
     most = min(size, studio.train.most_in_part)
     part = int(np.clip(math.ceil(steps * whole / passes), min(LEAST_PART, most), most))
-    return Plan(steps, part, fixed + 4.0 * steps * costs.step)
+    return Plan(steps, part, timed, fixed + 4.0 * steps * costs.step)
+
+
+def _paces(studio: Studio, opened: Recipe, timed: int, rounds: int = 2) -> tuple[float, float]:
+    """Seconds of a step as the studio is, and of one by another recipe: the least of each.
+
+    In turn, so that a slow stretch of the machine is not that of one of them.
+    """
+    plain, scored = [], []
+    for _ in range(rounds):
+        plain.append(studio.pace(timed).seconds)
+        with studio.at(opened):
+            scored.append(studio.pace(timed).seconds)
+    return min(plain), min(scored)
 
 
 def _why(
@@ -234,6 +255,8 @@ def _why(
     heats: Sequence[pairs.Difference],
     won: bool,
 ) -> str:
+    if forward <= 0.0:
+        return "What scoring takes could not be told from the clock's noise: it is not tried."
     told = (
         f"Scoring a batch takes {forward:.2f} of a step, and τ ends at {float(taus[-1]):.2f}: "
         f"drawing from {best:g} batches promises a speed-up of {predicted[best]:.2f}"

@@ -50,6 +50,7 @@ def studied(
     *,
     tau: float = 6.0,
     forward: float = 0.2,
+    dearer: float | None = None,
     gains: tuple[float, float] = (0.2, 0.2),
     stated: Recipe = GIVEN,
 ) -> tuple[Finding, list[tuple[float | None, int, int]]]:
@@ -65,8 +66,10 @@ def studied(
         now["recipe"] = before
 
     def pace(steps: int) -> Pace:
-        shut = now["recipe"].sampling.threshold == sampling.NEVER
-        return Pace(0.1 if shut else 0.1 * (1.0 + sampling.MEASURED * forward), np.zeros(steps))
+        own = now["recipe"].sampling
+        k = 0.0 if own.threshold == sampling.NEVER else own.presample
+        cost = forward if k == sampling.MEASURED or dearer is None else dearer
+        return Pace(0.1 * (1.0 + k * cost), np.zeros(steps))
 
     def miniature(recipe: Recipe, steps: int, *, order: int, **options: Any) -> Miniature:
         shut = recipe.sampling.threshold == sampling.NEVER
@@ -97,6 +100,9 @@ def test_what_pays_is_adopted_with_its_cost(monkeypatch: pytest.MonkeyPatch) -> 
     [
         ({"tau": 1.3}, 1, "below 1.05"),
         ({"forward": 3.0}, 1, "below 1.05"),
+        ({"dearer": 1.0}, 1, "takes 1.00 of a step"),
+        ({"forward": 0.0}, 1, "could not be told"),
+        ({"forward": -0.01}, 1, "could not be told"),
         ({"gains": (0.0, 0.2)}, 2, "shows"),
         ({"gains": (-0.2, 0.2)}, 2, "shows"),
         ({"gains": (0.2, -0.05)}, 4, "not with another order"),
@@ -134,8 +140,8 @@ def test_obstacles(stated: Recipe, planned: Planned, count: int, why: str) -> No
     assert Sampling().obstacle(open_studio(), GIVEN, LONG) is None
 
 
-def test_a_real_study_leaves_no_trace_and_watches_tau() -> None:
-    """Most samples are plain: τ grows as they are learned."""
+def test_a_real_study_leaves_no_trace_and_watches_tau(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most samples are plain: τ grows as they are learned. What steps take is made up."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     y = np.arange(1_000) % 2
@@ -151,9 +157,17 @@ def test_a_real_study_leaves_no_trace_and_watches_tau() -> None:
     studio.measure()
     before = helpers.weights(model)
     costs = studio.measured
+    real = studio.pace
+
+    def pace(steps: int) -> Pace:
+        assert studio.trainer.selector is not None
+        shut = float(studio.trainer.selector.threshold) > 1.0
+        return Pace(0.01 if shut else 0.013, real(steps).losses)
+
+    monkeypatch.setattr(studio, "pace", pace)
     finding = Sampling().learn(studio, GIVEN, Planned(4_000, 60.0, costs, timed=True))
     assert helpers.difference(before, helpers.weights(model)) == 0.0
     assert studio.trainer.selector is None
     taus = np.asarray(finding.evidence["taus"])
     assert taus[-1] > 2.0 > taus[1]
-    assert finding.evidence["forward"] > 0.0
+    assert finding.evidence["forward"] == pytest.approx(0.1)
