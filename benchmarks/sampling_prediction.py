@@ -21,6 +21,7 @@ import keras  # isort: skip
 import numpy as np
 import tensorflow as tf
 from learning_rate import cifar
+from sampling_bias import NETS, network
 from time_to_accuracy import loss
 
 import etude
@@ -38,6 +39,7 @@ def main() -> None:
     """Three points, five sizes."""
     made = parser(__doc__)
     made.add_argument("--train", type=int, default=10_000)
+    made.add_argument("--net", choices=tuple(NETS), default="batch")
     made.add_argument("--size", type=int, choices=(8, 16, 32), default=16)
     made.add_argument("--width", type=int, default=8)
     made.add_argument("--batch", type=int, default=64)
@@ -51,8 +53,7 @@ def main() -> None:
         given.epochs, given.batches, given.rounds = 1, 10, 2
     (x, y), _ = cifar(given.train, 0, given.size)
     data = Resident(Arrays(x, y))
-    shape = (given.size, given.size, 3)
-    model = etude.models.build("resnet9", shape, 10, width=given.width, seed=given.seed)
+    model = network(given, normalized=NETS[given.net] is not None)
     trainer = Trainer(model, recipe(3.0, NEVER), seed=given.seed)
     trainer.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss())
     gate(trainer, 3.0, NEVER)
@@ -76,14 +77,15 @@ def main() -> None:
             row = {
                 "epochs": given.epochs * (point + 1), "tau": tau, "k": k, "predicted": predicted,
                 "true": true, "off": predicted / true - 1.0, "M": equivalent, "spread of M": spread,
+                "M by τ": probabilities.equivalent_batch(tau, k),
             }  # fmt: skip
             rows.append(row)
             print(json.dumps(row), flush=True)
     off = [row["off"] for row in rows]
     wrongly = [row for row in rows if row["predicted"] > 1.0 and row["true"] < 1.0]
     finish(
-        "sampling_prediction", quick=given.quick, forward=forward, ratios=ratios, rows=rows,
-        off=interval(off), farthest=float(np.abs(off).max()),
+        "sampling_prediction", quick=given.quick, net=given.net, forward=forward,
+        ratios=ratios, rows=rows, off=interval(off), farthest=float(np.abs(off).max()),
         within=float(np.mean(np.abs(off) < 0.2)),
         wrongly_on=len(wrongly),
     )  # fmt: skip
@@ -124,10 +126,11 @@ def variances(trainer: Trainer, data: Resident, given: Any) -> Any:
     """A function of k: the equivalent batch that is measured, and its standard error."""
     model, mean_loss = trainer.model, loss()
     weights = [weight.value for weight in model.trainable_weights]
+    training = bool(NETS[given.net])
 
     def gradient(x: Any, y: Any, weight: Any) -> Any:
         with tf.GradientTape() as tape:
-            value = mean_loss(y, model(x, training=True), sample_weight=weight)
+            value = mean_loss(y, model(x, training=training), sample_weight=weight)
         found = tape.gradient(value, weights)
         return tf.concat([tf.reshape(g, [-1]) for g in found], axis=0)
 

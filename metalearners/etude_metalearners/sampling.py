@@ -170,6 +170,7 @@ class Sampling(MetaLearner):
                 "step_seconds": step,
                 "speed_ups": {str(k): value for k, value in predicted.items()},
                 "presample": best,
+                "threshold": _threshold(best, forward, own.threshold),
                 "open_share": share,
                 "heats": [[heat.mean, heat.error] for heat in heats],
                 "pareto": probabilities.pareto_speed_up(best, 1.16, forward),
@@ -210,8 +211,13 @@ def cost_of(
         forward: As there.
         threshold: τ above which the gate is open; left out, that above which it pays.
     """
-    least = probabilities.break_even(presample, forward) if threshold is None else threshold
+    least = _threshold(presample, forward, threshold)
     return 1.0 + presample * forward * float(np.mean(np.asarray(taus) > least))
+
+
+def _threshold(presample: float, forward: float, given: float | None) -> float:
+    """τ above which the gate is open: that which is given, or that above which it pays."""
+    return probabilities.break_even(presample, max(0.0, forward)) if given is None else given
 
 
 def _values(presample: float, forward: float) -> dict[str, Any]:

@@ -90,6 +90,8 @@ def test_what_pays_is_adopted_with_its_cost(monkeypatch: pytest.MonkeyPatch) -> 
     assert finding.changes["strategy"] == "upper_bound"
     assert finding.changes["presample"] == best
     assert finding.changes["forward"] == pytest.approx(0.2)
+    least = (1.0 / (1.0 / (1.0 + best * 0.2) - 1.0 / best)) ** 0.5
+    assert finding.evidence["threshold"] == pytest.approx(least)
     steps = ran[0][1]
     fewer = round(steps / (1.0 + best * 0.2))
     assert ran == [(None, steps, 0), (best, fewer, 0), (None, steps, 1), (best, fewer, 1)]

@@ -113,12 +113,7 @@ def norms(residual: Any, weight: Any = None) -> Any:
     if len(squares.shape) > 1:
         squares = ops.sum(squares, axis=-1)
     if weight is not None:
-        weight = ops.cast(weight, "float32")
-        while len(weight.shape) > len(squares.shape):
-            weight = ops.squeeze(weight, -1)
-        while len(weight.shape) < len(squares.shape):
-            weight = ops.expand_dims(weight, -1)
-        squares = squares * ops.square(weight)
+        squares = squares * ops.square(_of_rank(weight, len(squares.shape)))
     if len(squares.shape) == 1:
         return ops.sqrt(squares)
     axes = tuple(range(1, len(squares.shape)))
@@ -135,12 +130,17 @@ def means(losses: Any, weight: Any = None) -> Any:
     """
     losses = ops.cast(losses, "float32")
     if weight is not None:
-        weight = ops.cast(weight, "float32")
-        while len(weight.shape) > len(losses.shape):
-            weight = ops.squeeze(weight, -1)
-        while len(weight.shape) < len(losses.shape):
-            weight = ops.expand_dims(weight, -1)
-        losses = losses * weight
+        losses = losses * _of_rank(weight, len(losses.shape))
     if len(losses.shape) == 1:
         return losses
     return ops.mean(losses, axis=tuple(range(1, len(losses.shape))))
+
+
+def _of_rank(weight: Any, rank: int) -> Any:
+    """Weights of samples or places, float32, with so many axes: the last of 1 are left or added."""
+    weight = ops.cast(weight, "float32")
+    while len(weight.shape) > rank:
+        weight = ops.squeeze(weight, -1)
+    while len(weight.shape) < rank:
+        weight = ops.expand_dims(weight, -1)
+    return weight

@@ -23,8 +23,7 @@ def draw(finding: Finding) -> Figure | None:
     }
     if not num.finite(taus) or not num.finite(speed_ups.values()):
         return None
-    chosen, forward = num.number(evidence.get("presample")), num.number(evidence.get("forward"))
-    least = _break_even(chosen, forward)
+    chosen, least = (num.number(evidence.get(name)) for name in ("presample", "threshold"))
     figure = canvas.new(_title(finding, speed_ups.get(chosen, math.nan)), 2.9)
     axes = canvas.panel(figure, 0.75, 0.5, 3.8, 1.95)
     canvas.heading(axes, "τ in a miniature of the run")
@@ -49,14 +48,6 @@ def draw(finding: Finding) -> Figure | None:
     canvas.linear(bars.xaxis, min(speed_ups) - 0.5, max(speed_ups) + 0.5)
     bars.set_xlabel("batches drawn from, k")
     return figure
-
-
-def _break_even(presample: float, forward: float) -> float:
-    """The τ at which 1 / (1/k + 1/τ²) is 1 + k φ; not finite where there is none."""
-    if not (math.isfinite(forward) and 0.0 < presample < math.inf and forward > -1.0 / presample):
-        return math.nan
-    rest = 1.0 / (1.0 + presample * forward) - 1.0 / presample
-    return math.sqrt(1.0 / rest) if rest > 0.0 else math.inf
 
 
 def _title(finding: Finding, promised: float) -> str:
