@@ -1,7 +1,8 @@
 """Every strategy of importance sampling at equal cost: test errors and training losses.
 
-CIFAR-10, a ResNet-9 without augmentation, one-cycle schedule. What a step of each arm costs is
-measured first, in turn with uniform steps in one process, with the gate open; then every arm trains
+CIFAR-10, a ResNet-9 without augmentation, one-cycle schedule unless `--schedule` says another. What
+a step of each arm costs is measured first, in turn with uniform steps in one process, with the gate
+open; then every arm trains
 for as much cost as so many uniform steps: one for a step that was uniform, as measured for one with
 the strategy at work, and the schedule follows what is left. So no stretch of a slow host favours an
 arm. The variance reducers' cost is that of a whole period, the large batch included. Every run has
@@ -91,7 +92,7 @@ def trainer(given: Any, strategy: str, seed: int, **numbers: Any) -> Any:
         optimization={
             "optimizer": given.optimizer,
             "learning_rate": given.rate,
-            "schedule": "one_cycle",
+            "schedule": given.schedule,
             **({} if decay is None else {"weight_decay": decay}),
         },
         sampling={"strategy": strategy, **numbers},
@@ -240,6 +241,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--optimizer", default="adamw")
     parser.add_argument("--rate", type=float, default=1e-2)
+    parser.add_argument("--schedule", default="one_cycle")
     parser.add_argument("--decay", type=float, default=0.05)
     parser.add_argument("--steps", type=float, default=3_000.0, help="uniform ones, of each arm")
     parser.add_argument("--timed", type=int, default=60, help="steps of a round of timing")
@@ -280,6 +282,7 @@ def main() -> None:
                 "batch",
                 "optimizer",
                 "rate",
+                "schedule",
                 "decay",
                 "steps",
             )

@@ -138,11 +138,44 @@ def with_beside(batches: tf.data.Dataset, beside: tf.data.Dataset) -> tf.data.Da
     return untuned(tf.data.Dataset.zip({"batch": batches, "beside": beside}))
 
 
+def in_rows(data: tf.data.Dataset, columns: int) -> tf.data.Dataset:
+    """Batches with samples beside them, `columns` beside each of their own: `(batch, columns, …)`.
+
+    A distribution strategy splits all parts of a batch by their first axis, into as many rows.
+    """
+
+    def rows(element: Any) -> Any:
+        count = tf.shape(tf.nest.flatten(element["batch"])[0])[0]
+
+        def of(part: Any) -> Any:
+            shape = tf.concat([[-1, columns], tf.shape(part)[1:]], axis=0)
+            found = tf.reshape(part, shape)[:count]  # a pass may end with a smaller batch
+            found.set_shape([None, columns, *part.shape[1:]])
+            return found
+
+        return {"batch": element["batch"], "rows": tf.nest.map_structure(of, element["beside"])}
+
+    return untuned(data.map(rows))
+
+
+def own_part(data: Any) -> Any:
+    """A batch, or its spec, without what is read beside it."""
+    beside = isinstance(data, Mapping) and set(data) in ({"batch", "beside"}, {"batch", "rows"})
+    return data["batch"] if beside else data
+
+
 def parted(data: Any) -> tuple[Any, Any]:
     """A batch, and what is read beside it to draw samples from; `None` where nothing is."""
-    if isinstance(data, Mapping) and set(data) == {"batch", "beside"}:
-        return data["batch"], data["beside"]
-    return data, None
+    own = own_part(data)
+    if own is data:
+        return data, None
+    if "beside" in data:
+        return own, data["beside"]
+
+    def flat(part: Any) -> Any:
+        return ops.reshape(part, (-1, *part.shape[2:]))
+
+    return own, tf.nest.map_structure(flat, data["rows"])
 
 
 def gather(data: Any) -> tuple[Any, Any, Any, Any]:

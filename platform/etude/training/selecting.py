@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from etude.data.resident import with_beside
+from etude.data.resident import in_rows, with_beside
 from etude.errors import ModelError, RecipeError
 from etude.inspection import outputs
 from etude.inspection.compiled import family_of
@@ -381,12 +381,7 @@ def made(model: Any, settings: Sampling, seed: int) -> Selector | None:
     if settings.strategy not in STRATEGIES:
         return None
     if _keras_compat.distribute_strategy(model) is not None:
-        raise RecipeError(
-            "Samples are not chosen on several devices.",
-            required="one device",
-            received="a distribution strategy",
-            advice="leave `sampling.strategy` at 'uniform'",
-        )
+        _check_distributed(settings)
     if type(model).compute_loss is not keras.Model.compute_loss:
         raise RecipeError(
             "The model's own `compute_loss` does not say what each sample's loss is.",
@@ -395,6 +390,32 @@ def made(model: Any, settings: Sampling, seed: int) -> Selector | None:
             advice="compile a loss, or leave `sampling.strategy` at 'uniform'",
         )
     return Selector(settings, seed)
+
+
+def _check_distributed(settings: Sampling) -> None:
+    """Raises a `RecipeError` for a strategy that several devices cannot share."""
+    kind = STRATEGIES[settings.strategy]
+    if not issubclass(kind, Presampled):
+        able = [name for name, one in STRATEGIES.items() if issubclass(one, Presampled)]
+        raise RecipeError(
+            "What is remembered of each sample is on one device.",
+            required=f"one device, or one of {able}",
+            received=f"strategy: {settings.strategy}, under a distribution strategy",
+            advice="take a strategy that draws from fresh samples, such as 'upper_bound'",
+        )
+    presample = kind.presample if settings.presample is None else settings.presample
+    if presample != round(presample) or presample < 2.0:
+        raise RecipeError(
+            "Samples are read beside each one of a batch, to be split over devices with it.",
+            required="a whole `sampling.presample` of at least 2 under a distribution strategy",
+            received=f"presample: {presample:g}",
+            advice="take the next whole number",
+        )
+
+
+def split_over_replicas(data: Any, selector: Selector) -> Any:
+    """Batches with samples beside them, each of which draws on its device from what is there."""
+    return in_rows(data, round(selector.presample) - 1)
 
 
 def small(model: Any, settings: Sampling) -> tuple[Any, tuple[int, int]] | None:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from etude.data.resident import Resident, as_input, gather, parted, sample_spec
+from etude.data.resident import Resident, as_input, gather, own_part, sample_spec
 from etude.data.shuffle import seed_number
 from etude.errors import ModelError
 from etude.inspection.compiled import family_of
@@ -272,11 +272,11 @@ class Trainer(AveragedModel):
         self._samples = len(data)
         if self.augmenter is not None:
             self.augmenter.samples.assign(len(data))
-        if self.selector is not None:
-            with self.scope():
-                classes = selecting.classes_of(data.labels)
-                if self.selector.remember(data.key, len(data), classes):
-                    self.train_function = None
+        # Several devices would each count their own draws.
+        if self.selector is not None and not self.distributed:
+            classes = selecting.classes_of(data.labels)
+            if self.selector.remember(data.key, len(data), classes):
+                self.train_function = None
 
     def beside(self, batch: int) -> int:
         """How many samples are read beside a batch, to draw from."""
@@ -351,6 +351,8 @@ class Trainer(AveragedModel):
                 received=f"{len(self.model.variables)} weights, all frozen",
                 advice="set `trainable = True` on the layers to train, then compile again",
             )
+        if self.distributed and self.selector is not None:
+            x = selecting.split_over_replicas(x, self.selector)
         self.start_average()
         self._epoch_iterator = None
         history = super().fit(x, y, **options)
@@ -480,7 +482,7 @@ class Trainer(AveragedModel):
 
     def _prepared(self, data: Any) -> Batch:
         """A batch as the recipe's stages leave it."""
-        return self._blended(self._staged(_gathered(parted(data)[0])))
+        return self._blended(self._staged(_gathered(own_part(data))))
 
     def _blended(self, batch: Batch) -> Batch:
         """A batch whose images are mixed, where the policy does."""
@@ -711,7 +713,7 @@ class Trainer(AveragedModel):
         if self._distribute_strategy is None or _keras_compat.is_fully_built(self):
             return
         spec = _keras_compat.element_spec(iterator)
-        _keras_compat.symbolic_build(self, sample_spec(spec))
+        _keras_compat.symbolic_build(self, sample_spec(own_part(spec)))
 
 
 def _gathered(data: Any) -> Batch:
