@@ -114,6 +114,31 @@ def pretrained() -> Case:
     return Case(train, test, fine_tuned)
 
 
+def photos() -> Case:
+    """20,000 images of CIFAR-10 at 16 × 16 to train, 10,000 to test, a ResNet-9 of width 8."""
+    from learning_rate import cifar
+    from time_to_accuracy import test_part
+
+    def build(seed: int) -> keras.Model:
+        return etude.models.build("resnet9", (16, 16, 3), 10, width=8, seed=seed)
+
+    return Case(cifar(20_000, 0, 16)[0], test_part(16), build)
+
+
+def sequences() -> Case:
+    """MNIST by an LSTM on the rows of its images: most are soon learned, and few matter."""
+    from augmentation_search import mnist
+
+    def build(seed: int) -> keras.Model:
+        keras.utils.set_random_seed(seed)
+        layers = keras.layers
+        stack = [layers.Input((28, 28, 1)), layers.Rescaling(1 / 255), layers.Reshape((28, 28))]
+        return keras.Sequential([*stack, layers.LSTM(128), layers.Dense(10)])
+
+    x, y = mnist("train")
+    return Case((x[:20_000], y[:20_000]), mnist("t10k"), build)
+
+
 def enlarged(images: Array, side: int) -> Array:
     """Images of so many pixels a side, between their own by lines: uint8."""
     from PIL import Image
@@ -161,4 +186,6 @@ SETS: dict[str, Callable[[], Case]] = {
     "digits": digits,
     "nuclei": nuclei,
     "pretrained": pretrained,
+    "photos": photos,
+    "sequences": sequences,
 }
