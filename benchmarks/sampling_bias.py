@@ -1,6 +1,6 @@
 """Is the gradient of chosen samples that of all, on average? For nets with and without statistics.
 
-A small ResNet-9 is trained for an epoch by each strategy that claims it; then weights stay, and
+A small ResNet-9 is trained for some epochs by each strategy that claims it; then weights stay, and
 batches are drawn as the training step draws them. The mean of their weighted gradients, projected
 on two random directions for each weight tensor, against the mean of uniform batches (of the whole
 set where that does not depend on the batch), in standard errors; and the same with the weights
@@ -40,12 +40,13 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--draws", type=int, default=20_000)
     made.add_argument("--train", type=int, default=2_000)
+    made.add_argument("--epochs", type=int, default=12)
     made.add_argument("--size", type=int, choices=(8, 16, 32), default=8)
     made.add_argument("--width", type=int, default=4)
     made.add_argument("--seed", type=int, default=0)
     given = made.parse_args()
     if given.quick:
-        given.draws, given.train = 640, 320
+        given.draws, given.train, given.epochs = 640, 320, 1
     (x, y), _ = cifar(given.train, 0, given.size)
     data = Resident(Arrays(x, y))
     rows = []
@@ -81,7 +82,7 @@ def measured(given: Any, data: Resident, name: str, statistics: bool | None) -> 
     trainer = Trainer(model, recipe, seed=given.seed)
     trainer.compile(keras.optimizers.SGD(0.02, momentum=0.9), loss())
     steps = max(20, len(data) // BATCH)
-    trainer.fit(data, batch_size=BATCH, steps_per_epoch=steps, epochs=1, verbose=0)
+    trainer.fit(data, batch_size=BATCH, steps_per_epoch=steps, epochs=given.epochs, verbose=0)
     weights = [weight.value for weight in model.trainable_weights]
     rng = np.random.default_rng(given.seed)
     directions = [tf.constant(rng.normal(size=(2, *w.shape)), tf.float32) for w in weights]
@@ -135,7 +136,9 @@ def measured(given: Any, data: Resident, name: str, statistics: bool | None) -> 
         return float(np.abs((found.mean(axis=0) - truth) / np.hypot(own, error)).max())
 
     spread = np.hypot(with_weights.std(axis=0, ddof=1) / count**0.5, error)
+    assert trainer.selector is not None
     return {
+        "tau": float(trainer.selector.tau()),
         "z": z(with_weights),
         "z without weights": z(without_weights),
         "coordinates": len(truth),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,13 @@ class Held:
 
     Attributes:
         of: What they were made of, the objects themselves.
+        sums: Checksums of what was in these, which may be changed in place.
         data: The samples to train on.
         validation: Samples that were split off, `(x, y[, weight])`.
     """
 
     of: tuple[Any, ...]
+    sums: tuple[int, ...]
     data: Resident
     validation: tuple[Any, ...] | None
 
@@ -35,8 +38,8 @@ def held(x: Any, y: Any, options: dict[str, Any], before: Held | None) -> Held:
         y: `(samples, ...)`.
         options: Of `fit`. `sample_weight`, `class_weight`, `validation_split` and `shuffle` are
             taken out; a split becomes `validation_data`, the last samples, as in Keras.
-        before: What an earlier call held: of the same objects it is that, so that the step needs
-            no other trace.
+        before: What an earlier call held: of the same objects with the same content it is that, so
+            that the step needs no other trace.
 
     Raises:
         DataError: They do not go together, or are not to be shuffled.
@@ -54,8 +57,11 @@ def held(x: Any, y: Any, options: dict[str, Any], before: Held | None) -> Held:
             advice="leave it out, or sample uniformly",
         )
     of = (x, y, weights, classes, split)
-    if before is None or not all(a is b for a, b in zip(of, before.of, strict=True)):
-        before = _made(of, _arrays(x, y, weights), classes, split)
+    arrays = _arrays(x, y, weights)
+    sums = _sums(arrays, classes)
+    same = before is not None and all(a is b for a, b in zip(of, before.of, strict=True))
+    if before is None or not same or before.sums != sums:
+        before = _made(of, sums, arrays, classes, split)
     if before.validation is not None:
         options["validation_data"] = before.validation
     return before
@@ -82,7 +88,15 @@ def _arrays(x: Any, y: Any, weights: Any) -> Arrays:
     return Arrays(images, labels, None if weights is None else np.asarray(weights, np.float32))
 
 
-def _made(of: tuple[Any, ...], arrays: Arrays, classes: Any, split: float) -> Held:
+def _sums(arrays: Arrays, classes: Any) -> tuple[int, ...]:
+    parts = (arrays.images, arrays.labels, arrays.weights)
+    found = [0 if part is None else zlib.crc32(np.ascontiguousarray(part).data) for part in parts]
+    return (*found, zlib.crc32(repr(sorted((classes or {}).items())).encode()))
+
+
+def _made(
+    of: tuple[Any, ...], sums: tuple[int, ...], arrays: Arrays, classes: Any, split: float
+) -> Held:
     validation = None
     if split:
         first = int(len(arrays) * (1.0 - split))
@@ -95,7 +109,7 @@ def _made(of: tuple[Any, ...], arrays: Arrays, classes: Any, split: float) -> He
         if arrays.weights is not None:
             weights = weights * arrays.weights
         arrays = dataclasses.replace(arrays, weights=weights)
-    return Held(of, Resident(arrays), validation)
+    return Held(of, sums, Resident(arrays), validation)
 
 
 def _by_class(labels: Any, weights: dict[int, float]) -> Any:
