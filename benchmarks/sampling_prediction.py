@@ -1,8 +1,8 @@
 """Does the predicted speed-up of importance sampling come true? M over cost, and both measured.
 
 A ResNet-9 is trained uniformly; at three points of it, for k from 2 to 6, the study's prediction
-M / (1 + k φ), with M = 1 / (1/k + 1/τ²), τ by the moving means of the step itself and φ measured
-once as the study does, stands against what is: the variance of a uniform batch's gradient over that
+M / (1 + k φ), M of k and τ, τ by the moving means of the step itself and φ measured once as the
+study does, stands against what is: the variance of a uniform batch's gradient over that
 of a batch of chosen samples with its weights, divided by the time of a step with the gate open over
 that of one with it shut. Gradients with statistics of the batch, as in training.
 
@@ -39,6 +39,7 @@ def main() -> None:
     """Three points, five sizes."""
     made = parser(__doc__)
     made.add_argument("--train", type=int, default=10_000)
+    made.add_argument("--draws", choices=("systematic", "independent"), default="systematic")
     made.add_argument("--net", choices=tuple(NETS), default="batch")
     made.add_argument("--size", type=int, choices=(8, 16, 32), default=16)
     made.add_argument("--width", type=int, default=8)
@@ -54,7 +55,7 @@ def main() -> None:
     (x, y), _ = cifar(given.train, 0, given.size)
     data = Resident(Arrays(x, y))
     model = network(given, normalized=NETS[given.net] is not None)
-    trainer = Trainer(model, recipe(3.0, NEVER), seed=given.seed)
+    trainer = Trainer(model, recipe(3.0, NEVER, given.draws), seed=given.seed)
     trainer.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss())
     gate(trainer, 3.0, NEVER)
     step = timed(trainer, data, given)
@@ -71,35 +72,35 @@ def main() -> None:
         assert trainer.selector is not None
         tau = float(trainer.selector.tau())
         for k in PRESAMPLES:
-            predicted = probabilities.speed_up(tau, k, forward)
+            predicted = probabilities.speed_up(tau, k, forward, given.draws)
             equivalent, spread = variance(k)
             true = equivalent / ratios[k]
             row = {
                 "epochs": given.epochs * (point + 1), "tau": tau, "k": k, "predicted": predicted,
                 "true": true, "off": predicted / true - 1.0, "M": equivalent, "spread of M": spread,
-                "M by τ": probabilities.equivalent_batch(tau, k),
+                "M by τ": probabilities.equivalent_batch(tau, k, given.draws),
             }  # fmt: skip
             rows.append(row)
             print(json.dumps(row), flush=True)
     off = [row["off"] for row in rows]
     wrongly = [row for row in rows if row["predicted"] > 1.0 and row["true"] < 1.0]
     finish(
-        "sampling_prediction", quick=given.quick, net=given.net, forward=forward,
+        "sampling_prediction", quick=given.quick, net=given.net, draws=given.draws, forward=forward,
         ratios=ratios, rows=rows, off=interval(off), farthest=float(np.abs(off).max()),
         within=float(np.mean(np.abs(off) < 0.2)),
         wrongly_on=len(wrongly),
     )  # fmt: skip
 
 
-def recipe(presample: float, threshold: float) -> etude.Recipe:
+def recipe(presample: float, threshold: float, draws: str) -> etude.Recipe:
     """By the upper bound."""
-    numbers = {"strategy": "upper_bound", "presample": presample, "threshold": threshold}
-    return etude.Recipe().give(sampling=numbers)
+    numbers = {"presample": presample, "threshold": threshold, "draws": draws}
+    return etude.Recipe().give(sampling={"strategy": "upper_bound", **numbers})
 
 
 def gate(trainer: Trainer, presample: float, threshold: float) -> None:
     """Opens or shuts it."""
-    trainer.take_over(recipe(presample, threshold))
+    trainer.take_over(recipe(presample, threshold, trainer.recipe.sampling.draws))
 
 
 def timed(trainer: Trainer, data: Resident, given: Any, presample: float | None = None) -> float:

@@ -202,9 +202,9 @@ def one(given: Any) -> dict[str, Any]:
 
 
 def sampling(given: Any) -> dict[str, Any]:
-    """Numbers of a strategy, as they were given."""
+    """Numbers of a strategy, and how it draws, as they were given."""
     pairs = (item.split("=", 1) for item in given.sampling)
-    return {name: float(value) for name, value in pairs}
+    return {name: value if name == "draws" else float(value) for name, value in pairs}
 
 
 def compared(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument(
         "--task", default="cifar", choices=("cifar", "fine_tuned", "rows", "permuted")
     )
-    parser.add_argument("--sampling", nargs="*", default=[], help="name=number")
+    parser.add_argument("--sampling", nargs="*", default=[], help="name=value")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--size", type=int, choices=(8, 16, 32), default=16)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from etude.findings import Cost, Finding
 from etude.sampling import probabilities
+from etude.sampling.drawing import Draws
 from etude_metalearners import pairs
 from etude_metalearners._base import MetaLearner, Planned, scoring_seconds
 
@@ -44,8 +45,8 @@ class Sampling(MetaLearner):
     one with it shut, in the same trace. τ is watched over a miniature of the run: a whole schedule,
     as many passes as the run makes, over a part of the training set that is as small as it is
     short, so that its end tells of the run's end, where samples differ most. For each k the
-    speed-up follows from the equivalent batch M = 1 / (1/k + 1/τ²) over the cost 1 + k φ of a
-    step, which is that of the gate too: it opens where M is above the cost.
+    speed-up follows from the equivalent batch M of k and τ over the cost 1 + k φ of a step, which
+    is the gate's rule too: it opens where M is above the cost.
 
     If the best k promises 5 % or more, the same miniature is run with it, in as much fewer steps as
     cost the same, and adopted where the validation loss of single samples is lower beyond 2.8
@@ -67,6 +68,7 @@ class Sampling(MetaLearner):
         "sampling.presample",
         "sampling.threshold",
         "sampling.forward",
+        "sampling.draws",
     )
     writes: ClassVar[str] = "sampling"
     sets: ClassVar[tuple[str, ...]] = ("strategy", "presample", "forward")
@@ -110,6 +112,7 @@ class Sampling(MetaLearner):
             for limit in (NEVER, -1.0)
         )  # fmt: skip
         own = recipe.sampling
+        rule = Rule(own.threshold, "independent" if own.draws == "independent" else "systematic")
         given = own.forward if recipe.is_given("sampling.forward") else None
         sizes: tuple[float, ...] = PRESAMPLES
         if own.presample is not None and recipe.is_given("sampling.presample"):
@@ -122,7 +125,9 @@ class Sampling(MetaLearner):
 
             def promised(forward: float) -> dict[float, float]:
                 return {
-                    k: probabilities.speed_up_of_run(watched.taus, k, forward, own.threshold)
+                    k: probabilities.speed_up_of_run(
+                        watched.taus, k, forward, rule.threshold, rule.draws
+                    )
                     for k in sizes
                 }
 
@@ -149,7 +154,7 @@ class Sampling(MetaLearner):
                         )
                         uniform.append(again.losses)
                         steps += plan.steps
-                    costs = cost_of(watched.taus, best, forward, own.threshold)
+                    costs = cost_of(watched.taus, best, forward, rule)
                     fewer = max(1, round(plan.steps / costs))
                     found = studio.miniature(tried, fewer, samples=SAMPLES, order=order, **options)
                     share = found.share
@@ -170,7 +175,7 @@ class Sampling(MetaLearner):
                 "step_seconds": step,
                 "speed_ups": {str(k): value for k, value in predicted.items()},
                 "presample": best,
-                "threshold": _threshold(best, forward, own.threshold),
+                "threshold": rule.least(best, forward),
                 "open_share": share,
                 "heats": [[heat.mean, heat.error] for heat in heats],
                 "pareto": probabilities.pareto_speed_up(best, 1.16, forward),
@@ -178,6 +183,25 @@ class Sampling(MetaLearner):
             },
             cost=Cost(clock() - start, steps),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """When the gate opens, and how samples are drawn then.
+
+    Attributes:
+        threshold: τ above which it is open; `None` for that above which it pays.
+        draws: How samples are drawn.
+    """
+
+    threshold: float | None = None
+    draws: Draws = "systematic"
+
+    def least(self, presample: float, forward: float) -> float:
+        """τ above which it is open, with so many batches to draw from at that cost."""
+        if self.threshold is not None:
+            return self.threshold
+        return probabilities.break_even(presample, max(0.0, forward), self.draws)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +225,7 @@ def cost_of(
     taus: Sequence[float] | Floats,
     presample: float,
     forward: float,
-    threshold: float | None = None,
+    rule: Rule,
 ) -> float:
     """The mean cost of a step of such a run, in uniform steps.
 
@@ -209,15 +233,10 @@ def cost_of(
         taus: As of `probabilities.speed_up_of_run`.
         presample: k.
         forward: As there.
-        threshold: τ above which the gate is open; left out, that above which it pays.
+        rule: When the gate opens.
     """
-    least = _threshold(presample, forward, threshold)
+    least = rule.least(presample, forward)
     return 1.0 + presample * forward * float(np.mean(np.asarray(taus) > least))
-
-
-def _threshold(presample: float, forward: float, given: float | None) -> float:
-    """τ above which the gate is open: that which is given, or that above which it pays."""
-    return probabilities.break_even(presample, max(0.0, forward)) if given is None else given
 
 
 def _values(presample: float, forward: float) -> dict[str, Any]:

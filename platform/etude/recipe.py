@@ -124,6 +124,9 @@ class Sampling:
         resolution: Of the images that are scored, as a share of their sides, where the strategy
             takes losses at a lower one.
         forward: What scoring a batch takes, as a share of a step; left out, a third.
+        draws: Of strategies that weigh what they draw: `"systematic"`, at even distances along the
+            chances, so that nobody is drawn twice who need not be, or `"independent"`, as in the
+            papers. `"own"` is the former, and of the others their own.
     """
 
     class_weight: str = "none"
@@ -136,6 +139,7 @@ class Sampling:
     cool_down: float | None = None
     resolution: float = 1.0
     forward: float | None = None
+    draws: str = "own"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,6 +211,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
         "regularization.decay": ("constant", "balanced"),
         "regularization.early_stopping": ("none", "gl", "pq", "up"),
         "sampling.class_weight": ("none", "balanced"),
+        "sampling.draws": ("own", "systematic", "independent"),
     }
 )
 

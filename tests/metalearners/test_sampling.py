@@ -42,7 +42,11 @@ def test_a_speed_up_counts_only_where_the_gate_is_open() -> None:
     assert worse < 1.0
     always = probabilities.speed_up_of_run([low, high], k, forward, threshold=0.0)
     assert always == pytest.approx(2.0 / (1.0 / worse + 1.0 / gain))
-    assert sampling.cost_of([low, high], k, forward) == pytest.approx(1.0 + 0.5 * k * forward)
+    for rule in (sampling.Rule(), sampling.Rule(2.0), sampling.Rule(draws="independent")):
+        found = sampling.cost_of([low, high], k, forward, rule)
+        assert found == pytest.approx(1.0 + 0.5 * k * forward)
+    assert sampling.Rule(0.0).least(k, forward) == 0.0
+    assert sampling.Rule(draws="independent").least(k, forward) > sampling.Rule().least(k, forward)
 
 
 def studied(
@@ -84,13 +88,19 @@ def studied(
     return Sampling().learn(studio, stated, LONG), ran
 
 
-def test_what_pays_is_adopted_with_its_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    finding, ran = studied(monkeypatch)
-    best = max(sampling.PRESAMPLES, key=lambda k: probabilities.speed_up(6.0, k, 0.2))
+@pytest.mark.parametrize(("draws", "q"), [("own", 2), ("systematic", 2), ("independent", 1)])
+def test_what_pays_is_adopted_with_its_cost(
+    monkeypatch: pytest.MonkeyPatch, draws: str, q: int
+) -> None:
+    finding, ran = studied(monkeypatch, stated=GIVEN.give(sampling={"draws": draws}))
+    best = max(
+        sampling.PRESAMPLES,
+        key=lambda k: (k**-q + 6.0 ** (-2 * q)) ** (-1 / q) / (1.0 + 0.2 * k),
+    )
     assert finding.changes["strategy"] == "upper_bound"
     assert finding.changes["presample"] == best
     assert finding.changes["forward"] == pytest.approx(0.2)
-    least = (1.0 / (1.0 / (1.0 + best * 0.2) - 1.0 / best)) ** 0.5
+    least = ((1.0 + best * 0.2) ** -q - best**-q) ** (-0.5 / q)
     assert finding.evidence["threshold"] == pytest.approx(least)
     steps = ran[0][1]
     fewer = round(steps / (1.0 + best * 0.2))
@@ -100,7 +110,7 @@ def test_what_pays_is_adopted_with_its_cost(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("options", "trials", "why"),
     [
-        ({"tau": 1.3}, 1, "below 1.05"),
+        ({"tau": 1.15}, 1, "below 1.05"),
         ({"forward": 3.0}, 1, "below 1.05"),
         ({"dearer": 1.0}, 1, "takes 1.00 of a step"),
         ({"forward": 0.0}, 1, "could not be told"),

@@ -30,6 +30,27 @@ def test_the_ends_of_the_interval_are_samples_of_some_chance() -> None:
     assert np.asarray(drawing.with_replacement(chances, ends)).tolist() == [1, 2, 2]
 
 
+def test_systematic_draws_are_as_many_as_their_chances_up_to_rounding() -> None:
+    """Counts are count · p rounded up or down, and count · p on average."""
+    rng = np.random.default_rng(0)
+    p = rng.lognormal(0.0, 1.2, 40).astype(np.float32)
+    p[[3, 17]] = 0.0
+    wanted = 12 * p.astype(np.float64) / p.sum()
+    assert wanted.max() > 1.2
+    counts = []
+    for uniform in (np.arange(4_000) + 0.5) / 4_000:
+        drawn = drawing.systematic(keras.ops.convert_to_tensor(p), 12, uniform)
+        assert np.asarray(drawn).dtype == np.int32
+        counts.append(np.bincount(np.asarray(drawn), minlength=40))
+    found = np.stack(counts)
+    assert (found.sum(axis=1) == 12).all()
+    assert (found >= np.floor(wanted)).all() and (found <= np.ceil(wanted)).all()
+    # All places of the one number in turn: the mean is exact up to their distance.
+    np.testing.assert_allclose(found.mean(axis=0), wanted, atol=12 / 4_000)
+    even = np.asarray(drawing.systematic(keras.ops.ones(8), 8, 0.999))
+    assert even.tolist() == list(range(8))
+
+
 def test_draws_without_replacement_are_sequential() -> None:
     """The chance of each ordered pair in closed form."""
     rng = np.random.default_rng(1)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from etude.sampling import probabilities
+from etude.sampling.drawing import Draws
 
 
 def tensor(values: object) -> object:
@@ -58,39 +59,88 @@ def test_tau_is_that_of_the_papers_equation() -> None:
     ("presample", "least"), [(2, 3.16), (3, 2.45), (4, 2.37), (5, 2.39), (6, 2.45)]
 )
 def test_break_even_where_a_backward_pass_costs_two(presample: float, least: float) -> None:
-    found = probabilities.break_even(presample, 1 / 3)
+    """Independent draws as in the paper; and what draws at even distances ask for."""
+    found = probabilities.break_even(presample, 1 / 3, "independent")
     assert found == pytest.approx(least, abs=0.005)
-    assert probabilities.speed_up(found, presample, 1 / 3) == pytest.approx(1.0)
-    assert probabilities.speed_up(found + 0.1, presample, 1 / 3) > 1.0
+    assert probabilities.speed_up(found, presample, 1 / 3, "independent") == pytest.approx(1.0)
+    assert probabilities.speed_up(found + 0.1, presample, 1 / 3, "independent") > 1.0
     # The paper's own threshold loses.
     threshold = probabilities.paper_threshold(presample)
-    assert (probabilities.speed_up(threshold, presample, 1 / 3) < 1.0) == (threshold < found)
+    worth = probabilities.speed_up(threshold, presample, 1 / 3, "independent")
+    assert (worth < 1.0) == (threshold < found)
+    even = probabilities.break_even(presample, 1 / 3)
+    assert even < 0.8 * found
+    assert probabilities.speed_up(even, presample, 1 / 3) == pytest.approx(1.0)
+
+
+def test_scores_that_cost_nothing_pay_from_the_first() -> None:
+    for draws in probabilities.POWERS:
+        assert probabilities.break_even(1e6, 1e-9, draws) == pytest.approx(1.0, abs=1e-3)
+        assert probabilities.break_even(1e6, 1e-9, draws) >= 1.0
 
 
 def test_where_scoring_costs_too_much_no_tau_pays() -> None:
-    assert probabilities.break_even(2.0, 0.5) == math.inf
-    assert probabilities.break_even(1.5, 1.0) == math.inf
+    for draws in probabilities.POWERS:
+        assert probabilities.break_even(2.0, 0.5, draws) == math.inf
+        assert probabilities.break_even(1.5, 1.0, draws) == math.inf
+        for presample, forward in ((1.0, 0.1), (2.0, 0.5), (3.0, 0.4)):
+            assert probabilities.break_even_of_fewer(presample, forward, draws) == math.inf
 
 
-def test_the_equivalent_batch_is_that_of_a_simulation() -> None:
+def picks(draws: str, p: np.ndarray, b: int, rng: np.random.Generator) -> np.ndarray:
+    """Which are drawn, by NumPy: independently, or by marks at even distances."""
+    if draws == "independent":
+        return np.asarray(rng.choice(len(p), b, p=p))
+    marks = (np.arange(b) + rng.random()) / b
+    return np.asarray(np.searchsorted(np.cumsum(p), marks).clip(max=len(p) - 1))
+
+
+@pytest.mark.parametrize("draws", ["independent", "systematic"])
+@pytest.mark.parametrize("rare", [0.07, 0.4])
+def test_the_equivalent_batch_is_that_of_a_simulation(draws: Draws, rare: float) -> None:
     """Gradients of one number with mean near 0, and of known norms."""
     rng = np.random.default_rng(0)
     b, k, times = 64, 3, 4_000
-    norms = rng.choice([0.1, 4.0], size=100_000, p=[0.93, 0.07])
+    norms = rng.choice([0.1, 4.0], size=100_000, p=[1.0 - rare, rare])
     values = norms * rng.choice([-1.0, 1.0], size=len(norms))
     tau = math.sqrt(np.mean(norms**2)) / np.mean(norms)
     uniform, drawn = [], []
     for _ in range(times):
         large = rng.integers(0, len(values), k * b)
         p = norms[large] / norms[large].sum()
-        picked = large[rng.choice(k * b, b, p=p)]
+        picked = large[picks(draws, p, b, rng)]
         weights = norms[large].mean() / norms[picked]
         drawn.append(np.mean(weights * values[picked]))
         uniform.append(np.mean(values[large[:b]]))
     found = np.var(uniform) / np.var(drawn)
-    predicted = probabilities.equivalent_batch(tau, k)
-    assert found == pytest.approx(predicted, rel=0.15)
-    assert found != pytest.approx(tau**2, rel=0.3)  # which forgets that B were drawn first
+    predicted = probabilities.equivalent_batch(tau, k, draws)
+    assert found == pytest.approx(predicted, rel=0.15 if draws == "independent" else 0.25)
+    if draws == "independent":
+        # Which forgets that B were drawn first.
+        assert found != pytest.approx(tau**2, rel=0.2)
+    else:  # where nobody need be drawn twice, it is that
+        assert (found == pytest.approx(tau**2, rel=0.08)) == (rare == 0.4)
+
+
+@pytest.mark.parametrize("draws", ["independent", "systematic"])
+def test_fewer_draws_of_the_variance_of_a_whole_batch(draws: Draws) -> None:
+    rng = np.random.default_rng(2)
+    b, k, times = 64, 2.5, 8_000
+    norms = rng.choice([0.1, 4.0], size=100_000, p=[0.7, 0.3])
+    values = norms * rng.choice([-1.0, 1.0], size=len(norms))
+    tau = math.sqrt(np.mean(norms**2)) / np.mean(norms)
+    n = round(b / (tau**2 * probabilities.variance_left(k, draws)))
+    assert n < 0.8 * b
+    uniform, drawn = [], []
+    for _ in range(times):
+        large = rng.integers(0, len(values), int(k * b))
+        p = norms[large] / norms[large].sum()
+        picked = large[picks(draws, p, n, rng)]
+        drawn.append(np.mean(norms[large].mean() / norms[picked] * values[picked]))
+        uniform.append(np.mean(values[large[:b]]))
+    # The form for systematic draws asks for more draws than are needed here.
+    ratio = np.var(drawn) / np.var(uniform)
+    assert ratio == pytest.approx(1.0, abs=0.06 if draws == "independent" else 0.15)
 
 
 def test_percentile_ranks_count_those_at_most_as_large() -> None:

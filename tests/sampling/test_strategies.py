@@ -12,6 +12,7 @@ from scipy import optimize
 
 from etude.errors import RecipeError
 from etude.sampling import drawing
+from etude.sampling.drawing import Draws
 from etude.sampling.strategies import (
     PRESAMPLED,
     REMEMBERING,
@@ -57,9 +58,9 @@ def chances_of(name: str, strategy: Any) -> Any:
     return strategy.probabilities(tables, told, tensor(0.3))
 
 
-def deviations(name: str, *, weighted: bool) -> np.ndarray:
+def deviations(name: str, draws: Draws | None = None, *, weighted: bool) -> np.ndarray:
     """Standard errors by which the mean of 20,000 draws is off the mean of all gradients."""
-    strategy = STRATEGIES[name]()
+    strategy = STRATEGIES[name]() if draws is None else PRESAMPLED[name](draws)
     told, chances = numbers(name), chances_of(name, strategy)
     each = []
     times = 20_000 // BATCH
@@ -90,6 +91,14 @@ def test_the_mean_of_weighted_gradients_is_that_of_all_where_it_is_said_so(name:
         assert without.max() > 10 or name == "class_bandit"
     else:
         assert found.max() > 10
+
+
+@pytest.mark.parametrize("name", [name for name, kind in PRESAMPLED.items() if kind.able])
+def test_independent_draws_are_unbiased_where_it_is_said_so(name: str) -> None:
+    found = np.abs(deviations(name, "independent", weighted=True))
+    assert (found.max() < 3.5) == PRESAMPLED[name].unbiased
+    # Of one number for all draws or one for each, the mean is as near in as many steps or nearer.
+    assert PRESAMPLED[name]().draws == "systematic"
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -132,15 +141,17 @@ def test_samples_that_are_all_alike_have_even_chances(name: str) -> None:
 
 
 def test_a_constant_variance_takes_as_few_as_tau_allows() -> None:
-    strategy, told = PRESAMPLED["constant_variance"](), numbers("constant_variance")
-    for scores, expected in (
-        (np.ones(SIZE), BATCH),
-        # τ² = 48 · 12 / 12² = 4, of which the draw of 48 takes a third: 16 / (4 · 2/3).
-        (np.r_[np.ones(12), np.zeros(36)], 6),
-        (np.eye(1, SIZE)[0], BATCH // 8),
+    told = numbers("constant_variance")
+    for scores, independent, systematic in (
+        (np.ones(SIZE), BATCH, BATCH),
+        # τ² = 48 · 12 / 12² = 4, and the draw of 48 leaves 2/3 or √(8/9): 16 / (4 · 2/3) or 4.2.
+        (np.r_[np.ones(12), np.zeros(36)], 6, 5),
+        (np.eye(1, SIZE)[0], BATCH // 8, BATCH // 8),
     ):
-        chances = strategy.probabilities(tensor(scores), told)
-        assert int(strategy.count(chances, BATCH, told)) == expected
+        for draws, expected in (("independent", independent), ("systematic", systematic)):
+            strategy = PRESAMPLED["constant_variance"](draws)
+            chances = strategy.probabilities(tensor(scores), told)
+            assert int(strategy.count(chances, BATCH, told)) == expected
 
 
 def test_a_constant_time_takes_as_few_as_scores_cost() -> None:

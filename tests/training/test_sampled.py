@@ -45,7 +45,7 @@ def test_a_run_tells_whom_it_drew_and_what_that_was_worth() -> None:
     assert sorted(told["most"], reverse=True) == told["most"]
     assert sorted(told["least"]) == told["least"]
     assert sum(told["scores"]["counts"]) == 136
-    worth = [1.0 / (1.0 / 3.0 + 1.0 / max(1.0, tau) ** 2) / 1.3 for tau in told["taus"]]
+    worth = [(1.0 / 3.0**2 + 1.0 / max(1.0, tau) ** 4) ** -0.5 / 1.3 for tau in told["taus"]]
     assert told["speed_up"] == pytest.approx(4 / sum(1.0 / gain for gain in worth))
     assert told["promised"] is None
     assert found.changes == {}

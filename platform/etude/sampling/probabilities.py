@@ -3,19 +3,33 @@
 A batch of b samples is drawn from B = k·b that were scored. Its gradient, weighted by 1 / (B p),
 is on average that of all B, whatever the probabilities p; its variance is least where p is in
 proportion to the norms of the samples' gradients (Katharopoulos & Fleuret 2018).
+
+Of the uniform batch's variance that of B is 1/k, and independent draws add 1 / τ². Draws at even
+distances add less, as each sample is drawn b p times up to rounding: where no b p is above 1 they
+add 1 / τ² - 1/k, and the variance is 1 / τ² in all; where all of it is in a few samples, 1/k.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from etude.sampling.drawing import Draws
+
 Floats = npt.NDArray[np.float64]
+
+POWERS: Mapping[Draws, float] = types.MappingProxyType({"independent": 1.0, "systematic": 2.0})
+"""q of 1 / M^q = 1 / k^q + 1 / τ^(2 q): exact for independent draws of gradients of mean 0.
+
+For systematic ones it lies between the two cases above; of log-normal, gamma-distributed and
+two-valued scores of all spreads, k from 1.5 to 6, it is 6 % off on average and a quarter at most.
+"""
 
 
 def proportional(scores: Any) -> Any:
@@ -52,7 +66,7 @@ def weights(probabilities: Any, drawn: Any) -> Any:
 
     Args:
         probabilities: `(samples,)`, of all B.
-        drawn: `(count,)` int32, which of these were drawn, with replacement.
+        drawn: `(count,)` int32, which of these were drawn, each count · p times on average.
     """
     chances = ops.take(probabilities, drawn, axis=0)
     return 1.0 / (ops.cast(ops.size(probabilities), "float32") * chances)
@@ -73,28 +87,32 @@ def tau_of_moments(mean: Any, square: Any) -> Any:
     return ops.divide_no_nan(ops.sqrt(square), mean)
 
 
-def equivalent_batch(tau: float, presample: float) -> float:
-    """How many times as large a uniform batch of the same variance would be, 1 / (1/k + 1/τ²).
+def equivalent_batch(tau: float, presample: float, draws: Draws = "systematic") -> float:
+    """How many times as large a uniform batch of the same variance would be.
 
-    The paper says τ. But a batch × τ has 1 / τ of the variance, not 1 / τ²; and drawing the B = k·b
-    adds a variance of its own.
+    Of independent draws 1 / (1/k + 1/τ²). The paper says τ; but a batch × τ has 1 / τ of the
+    variance, not 1 / τ², and drawing the B = k·b adds a variance of its own. Of systematic ones
+    1 / √(1/k² + 1/τ⁴).
 
     Args:
         tau: √(B Σ p²), at least 1.
         presample: k = B / b.
+        draws: How samples are drawn.
     """
-    return 1.0 / (1.0 / presample + 1.0 / tau**2)
+    q = POWERS[draws]
+    return float((presample**-q + tau ** (-2.0 * q)) ** (-1.0 / q))
 
 
-def speed_up(tau: float, presample: float, forward: float) -> float:
+def speed_up(tau: float, presample: float, forward: float, draws: Draws = "systematic") -> float:
     """By how much drawing by scores saves time: the equivalent batch over the cost of a step.
 
     Args:
         tau: √(B Σ p²).
         presample: k = B / b.
         forward: What scoring b samples takes, as a share of a step on b samples.
+        draws: How samples are drawn.
     """
-    return equivalent_batch(tau, presample) / (1.0 + presample * forward)
+    return equivalent_batch(tau, presample, draws) / (1.0 + presample * forward)
 
 
 def speed_up_of_run(
@@ -102,6 +120,7 @@ def speed_up_of_run(
     presample: float,
     forward: float,
     threshold: float | None = None,
+    draws: Draws = "systematic",
 ) -> float:
     """By how much a run is faster whose τ goes the same way.
 
@@ -112,35 +131,55 @@ def speed_up_of_run(
         presample: k = B / b.
         forward: As of `speed_up`.
         threshold: τ above which the gate is open; left out, that above which it pays.
+        draws: How samples are drawn.
     """
-    least = break_even(presample, forward) if threshold is None else threshold
-    gains = [speed_up(max(1.0, tau), presample, forward) if tau > least else 1.0 for tau in taus]
+    least = break_even(presample, forward, draws) if threshold is None else threshold
+    gains = [
+        speed_up(max(1.0, tau), presample, forward, draws) if tau > least else 1.0 for tau in taus
+    ]
     return len(gains) / math.fsum(1.0 / gain for gain in gains)
 
 
-def break_even(presample: float, forward: float) -> float:
+def break_even(presample: float, forward: float, draws: Draws = "systematic") -> float:
     """The τ above which drawing by scores saves time; infinite where no τ does.
 
     Args:
         presample: k = B / b.
         forward: As of `speed_up`.
+        draws: How samples are drawn.
     """
-    rest = 1.0 / (1.0 + presample * forward) - 1.0 / presample
-    return math.sqrt(1.0 / rest) if rest > 0.0 else math.inf
+    q = POWERS[draws]
+    rest = (1.0 + presample * forward) ** -q - presample**-q
+    # Rounded, and no τ is below 1: where scoring costs next to nothing, any pays.
+    return max(1.0, rest ** (-0.5 / q)) if rest > 0.0 else math.inf
 
 
-def break_even_of_fewer(presample: float, forward: float) -> float:
+def variance_left(presample: float, draws: Draws = "systematic") -> float:
+    """v, of which n draws may take b / (n τ²) if their variance is to be that of a uniform batch.
+
+    Args:
+        presample: k = B / b, above 1.
+        draws: How samples are drawn.
+    """
+    q = POWERS[draws]
+    return float((1.0 - presample**-q) ** (1.0 / q))
+
+
+def break_even_of_fewer(presample: float, forward: float, draws: Draws = "systematic") -> float:
     """The τ above which it saves time to draw fewer than b samples; infinite where no τ does.
 
-    With n draws the variance is 1/k + b / (n τ²) of a uniform batch's. Drawn for the variance of
-    b, or in the time of b, that pays where τ² (1 - 1/k) (1 - k φ) is above 1.
+    Drawn for the variance of b, or in the time of b, it pays where τ² v (1 - k φ) is above 1, v
+    being that of `variance_left`.
 
     Args:
         presample: k = B / b.
         forward: As of `speed_up`.
+        draws: How samples are drawn.
     """
-    rest = (1.0 - 1.0 / presample) * (1.0 - presample * forward)
-    return math.sqrt(1.0 / rest) if presample > 1.0 and rest > 0.0 else math.inf
+    if presample <= 1.0 or presample * forward >= 1.0:
+        return math.inf
+    rest = variance_left(presample, draws) * (1.0 - presample * forward)
+    return math.sqrt(1.0 / rest)
 
 
 def paper_threshold(presample: float) -> float:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from etude.data.thumbnails import jpeg
 from etude.findings import Cost, Finding
 from etude.sampling import probabilities
+from etude.sampling.strategies import Presampled
 from etude.training.values import host
 
 if TYPE_CHECKING:
@@ -51,9 +52,11 @@ def finding(
         "scores": _histogram(studio),
     }
     speed_up = None
-    if selector.strategy.gated:
+    if isinstance(selector.strategy, Presampled) and selector.strategy.gated:
         threshold = float(host(selector.threshold))
-        speed_up = probabilities.speed_up_of_run(taus, presample, forward, threshold)
+        speed_up = probabilities.speed_up_of_run(
+            taus, presample, forward, threshold, selector.strategy.draws
+        )
         told |= {
             "presample": presample,
             "forward": forward,

@@ -62,7 +62,7 @@ class Selector:
 
     def __init__(self, settings: Sampling, seed: int) -> None:
         self.settings = settings
-        self.strategy = STRATEGIES[settings.strategy]()
+        self.strategy = _strategy(settings)
         self.seeds = keras.random.SeedGenerator((seed + 1) % 2**32)
         self.mean = _variable(0.0, "mean_score")
         self.square = _variable(0.0, "square_score")
@@ -390,6 +390,26 @@ def made(model: Any, settings: Sampling, seed: int) -> Selector | None:
             advice="compile a loss, or leave `sampling.strategy` at 'uniform'",
         )
     return Selector(settings, seed)
+
+
+def _strategy(settings: Sampling) -> Presampled | Remembering:
+    """The recipe's strategy, drawing as the recipe says.
+
+    Raises:
+        RecipeError: It cannot draw so.
+    """
+    kind = STRATEGIES[settings.strategy]
+    if settings.draws == "own":
+        return kind()
+    if not issubclass(kind, Presampled) or settings.draws not in kind.able:
+        able = [n for n, k in STRATEGIES.items() if settings.draws in getattr(k, "able", ())]
+        raise RecipeError(
+            "This strategy has a way of drawing of its own.",
+            required=f"draws: own, or one of {able}",
+            received=f"strategy: {settings.strategy}, draws: {settings.draws}",
+            advice="leave `sampling.draws` out",
+        )
+    return kind(settings.draws)
 
 
 def _check_distributed(settings: Sampling) -> None:

@@ -44,18 +44,26 @@ class Presampled(abc.ABC):
         cool_down: The default share of the run after it was at work.
         low: Whether scores may be taken at a lower resolution.
         resizes: Whether batches have other sizes than the recipe's.
+        able: How it may draw.
+
+    Args:
+        draws: How it draws, of those that it may; the first of them is the default.
     """
 
     name: ClassVar[str]
     score: ClassVar[Score]
     unbiased: ClassVar[bool]
     gated: ClassVar[bool]
+    able: ClassVar[tuple[drawing.Draws, ...]] = ("systematic", "independent")
     exponent: ClassVar[float] = 1.0
     presample: ClassVar[float] = 3.0
     warm_up: ClassVar[float] = 0.0
     cool_down: ClassVar[float] = 0.0
     low: ClassVar[bool] = False
     resizes: ClassVar[bool] = False
+
+    def __init__(self, draws: drawing.Draws = "systematic") -> None:
+        self.draws: drawing.Draws = draws
 
     def probabilities(self, scores: Any, numbers: Numbers) -> Any:
         """The chance of each sample to be the next that is drawn, `(samples,)` float32.
@@ -73,7 +81,7 @@ class Presampled(abc.ABC):
             presample: k.
             forward: What scoring a batch takes, as a share of a step.
         """
-        return probabilities.break_even(presample, forward)
+        return probabilities.break_even(presample, forward, self.draws)
 
     def count(self, chances: Any, batch: Any, numbers: Numbers) -> Any:
         """How many are drawn, an int32 scalar.
@@ -93,6 +101,8 @@ class Presampled(abc.ABC):
             count: From `count`.
             uniform: `(samples,)` numbers in [0, 1).
         """
+        if self.draws == "systematic":
+            return drawing.systematic(chances, count, uniform[0])
         return drawing.with_replacement(chances, uniform[:count])
 
     def weights(self, chances: Any, drawn: Any, numbers: Numbers) -> Any:
@@ -106,6 +116,7 @@ class Selecting(Presampled):
     score: ClassVar[Score] = "loss"
     unbiased = False
     gated = False
+    able = ()
     presample = 2.0
 
     def drawn(self, chances: Any, count: Any, uniform: Any) -> Any:

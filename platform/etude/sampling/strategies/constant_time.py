@@ -26,7 +26,7 @@ class ConstantTime(Presampled):
 
     def break_even(self, presample: float, forward: float) -> float:
         """As `Presampled.break_even`."""
-        return probabilities.break_even_of_fewer(presample, forward)
+        return probabilities.break_even_of_fewer(presample, forward, self.draws)
 
     def count(self, chances: Any, batch: Any, numbers: Numbers) -> Any:
         """b · (1 - k φ), rounded."""
