@@ -7,8 +7,9 @@ score, from that of all 1,024 is taken, relative to uniform draws. It follows fr
 gradients: E|g - G|² = (Σ n² / (B² p) - |G|²) / b; some draws check that. Gradients with the moving
 statistics of batch normalization, where a sample's gradient is its own; `bound_in_training` scores
 with those of the batch, as the training step does. Uniform batches without replacement, as an
-epoch's are, have (B - b) / (B - 1) of the variance: `epoch`. And the squared distance of
-probabilities from those by the true norm, over all points.
+epoch's are, have (B - b) / (B - 1) of the variance: `epoch`. Draws at even distances along the
+chances, `systematic`, are simulated, and have independent ones by the same score beside them. And
+the squared distance of probabilities from those by the true norm, over all points.
 
     python benchmarks/sampling_gradients.py --size 16 --width 8
 """
@@ -26,7 +27,7 @@ import numpy as np
 from learning_rate import cifar
 from time_to_accuracy import loss, network
 
-from etude.sampling import scores
+from etude.sampling import drawing, scores
 from etude.training.sample_gradients import SampleGradients
 
 LARGE, SMALL, TIMES = 1024, 128, 20
@@ -146,10 +147,13 @@ def drawn(
     ids = cloud["ids"]
     whole = each.mean(x[ids], y[ids], np.ones(LARGE))
     far = {}
-    for name in SCORES:
-        p, found = cloud[name], []
+    for name in (*SCORES, *(f"{name}_systematic" for name in SCORES)):
+        p, found = cloud[name.removesuffix("_systematic")], []
         for _ in range(TIMES):
-            some = rng.choice(LARGE, SMALL, p=p)
+            if name.endswith("_systematic"):
+                some = np.asarray(drawing.systematic(p, SMALL, rng.random()))
+            else:
+                some = rng.choice(LARGE, SMALL, p=p)
             small = each.mean(x[ids[some]], y[ids[some]], 1.0 / (LARGE * p[some]))
             found.append(np.sum(np.square(small - whole)))
         far[name] = float(np.mean(found))

@@ -1,13 +1,12 @@
 """Every strategy of importance sampling at equal cost: test errors and training losses.
 
-CIFAR-10, a ResNet-9 without augmentation, one-cycle schedule unless `--schedule` says another. What
-a step of each arm costs is measured first, in turn with uniform steps in one process, with the gate
-open; then every arm trains
-for as much cost as so many uniform steps: one for a step that was uniform, as measured for one with
-the strategy at work, and the schedule follows what is left. So no stretch of a slow host favours an
-arm. The variance reducers' cost is that of a whole period, the large batch included. Every run has
-a process of its own; arms of a seed share data, initial weights and order; there is no validation,
-and the last weights count.
+CIFAR-10, a ResNet-9, one-cycle schedule and no augmentation unless `--schedule` and `--augment` say
+others. What a step of each arm costs is measured first, in turn with uniform steps in one process,
+with the gate open; then every arm trains for as much cost as so many uniform steps: one for a step
+that was uniform, as measured for one with the strategy at work, and the schedule follows what is
+left. So no stretch of a slow host favours an arm. The variance reducers' cost is that of a whole
+period, the large batch included. Every run has a process of its own; arms of a seed share data,
+initial weights and order; there is no validation, and the last weights count.
 
     python benchmarks/sampling_strategies.py --size 16 --width 8 --seeds 3
 
@@ -96,6 +95,7 @@ def trainer(given: Any, strategy: str, seed: int, **numbers: Any) -> Any:
             **({} if decay is None else {"weight_decay": decay}),
         },
         sampling={"strategy": strategy, **numbers},
+        **({"augmentation": {"policy": given.augment}} if given.augment else {}),
     )
     made = etude.Trainer(network(given, seed), recipe, seed=seed)
     made.compile(loss=loss())
@@ -243,6 +243,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-2)
     parser.add_argument("--schedule", default="one_cycle")
     parser.add_argument("--decay", type=float, default=0.05)
+    parser.add_argument("--augment", default="", help="a policy, such as standard_cifar")
     parser.add_argument("--steps", type=float, default=3_000.0, help="uniform ones, of each arm")
     parser.add_argument("--timed", type=int, default=60, help="steps of a round of timing")
     parser.add_argument("--rounds", type=int, default=5, help="of timing")
@@ -285,6 +286,7 @@ def main() -> None:
                 "schedule",
                 "decay",
                 "steps",
+                "augment",
             )
             command = [sys.executable, __file__, "--one", "--first", str(seed), "--arms", arm]
             command += [f"--{name}={getattr(given, name)}" for name in names]
