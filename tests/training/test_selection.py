@@ -117,9 +117,10 @@ def test_a_seed_gives_the_same_weights_and_another_others(name: str) -> None:
     assert drawn(first).sum() > 0
 
 
-def test_a_step_is_that_of_a_batch_drawn_by_hand() -> None:
+@pytest.mark.parametrize("draws", ["systematic", "independent"])
+def test_a_step_is_that_of_a_batch_drawn_by_hand(draws: str) -> None:
     """Ids of both streams, scores, chances, draws, weights and the update, in NumPy."""
-    stated = recipe("upper_bound", presample=2.0)
+    stated = recipe("upper_bound", presample=2.0, draws=draws)
     by_step = trainer(stated, model(norm=False))
     resident = data()
     by_step.expect(resident)
@@ -135,6 +136,8 @@ def test_a_step_is_that_of_a_batch_drawn_by_hand() -> None:
     chances = bound / bound.sum()
     seeds = keras.random.SeedGenerator((by_step.seed + 1) % 2**32)
     uniform = np.asarray(keras.random.uniform((32,), seed=seeds))[:16]
+    if draws == "systematic":
+        uniform = (np.arange(16) + uniform[0]) / 16
     picked = np.searchsorted(np.cumsum(chances), uniform * chances.sum(), side="right")
     weights = 1.0 / (32 * chances[picked])
     with tf.GradientTape() as tape:
@@ -209,7 +212,13 @@ def test_the_gate_goes_by_tau_and_by_the_run() -> None:
     found = trained(recipe("upper_bound", threshold=None, forward=0.4), steps=4)
     selector = found.selector
     assert selector is not None
-    assert float(selector.threshold) == pytest.approx(np.sqrt(1 / (1 / 2.2 - 1 / 3)), rel=1e-5)
+    assert float(selector.threshold) == pytest.approx((2.2**-2 - 3**-2) ** -0.25, rel=1e-5)
+    alone = trained(
+        recipe("upper_bound", threshold=None, forward=0.4, draws="independent"), steps=1
+    )
+    assert alone.selector is not None
+    expected = np.sqrt(1 / (1 / 2.2 - 1 / 3))
+    assert float(alone.selector.threshold) == pytest.approx(expected, rel=1e-5)
     assert np.asarray(selector.opened)[:4].sum() == 0
     assert (np.asarray(selector.taus)[:4] >= 1.0).all()
     spans = trained(recipe("fast_selection", warm_up=0.25, cool_down=0.5), steps=8)
