@@ -97,7 +97,7 @@ def trainer(given: Any, strategy: str, seed: int, **numbers: Any) -> Any:
         sampling={"strategy": strategy, **numbers},
         **({"augmentation": {"policy": given.augment}} if given.augment else {}),
     )
-    made = etude.Trainer(network(given, seed), recipe, seed=seed)
+    made = etude.Trainer(network(given, seed), recipe, value_range=(0, 255), seed=seed)
     made.compile(loss=loss())
     return made
 
