@@ -72,13 +72,14 @@ def main() -> None:
         assert trainer.selector is not None
         tau = float(trainer.selector.tau())
         for k in PRESAMPLES:
-            predicted = probabilities.speed_up(tau, k, forward, given.draws)
+            by_tau = probabilities.equivalent_batch(tau, k, given.draws)
+            predicted = by_tau / probabilities.cost(k, forward)
             equivalent, spread = variance(k)
             true = equivalent / ratios[k]
             row = {
                 "epochs": given.epochs * (point + 1), "tau": tau, "k": k, "predicted": predicted,
                 "true": true, "off": predicted / true - 1.0, "M": equivalent, "spread of M": spread,
-                "M by τ": probabilities.equivalent_batch(tau, k, given.draws),
+                "M by τ": by_tau,
             }  # fmt: skip
             rows.append(row)
             print(json.dumps(row), flush=True)

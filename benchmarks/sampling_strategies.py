@@ -4,9 +4,10 @@ CIFAR-10, a ResNet-9, one-cycle schedule and no augmentation unless `--schedule`
 others. What a step of each arm costs is measured first, in turn with uniform steps in one process,
 with the gate open; then every arm trains for as much cost as so many uniform steps: one for a step
 that was uniform, as measured for one with the strategy at work, and the schedule follows what is
-left. So no stretch of a slow host favours an arm. The variance reducers' cost is that of a whole
-period, the large batch included. Every run has a process of its own; arms of a seed share data,
-initial weights and order; there is no validation, and the last weights count.
+left. A step on fewer samples costs as much less, beside the share of a step that is `fixed`, which
+`--timed-share` measures. So no stretch of a slow host favours an arm. The variance reducers' cost
+is that of a whole period, the large batch included. Every run has a process of its own; arms of a
+seed share data, initial weights and order; there is no validation, and the last weights count.
 
     python benchmarks/sampling_strategies.py --size 16 --width 8 --seeds 3
 
@@ -36,6 +37,7 @@ import numpy as np
 
 import etude
 from etude.optim.variance_reduction import REDUCTIONS
+from etude.sampling import probabilities
 from etude.sampling.strategies import STRATEGIES, UNIFORM
 
 ARMS = (UNIFORM, *STRATEGIES, *REDUCTIONS)
@@ -119,6 +121,8 @@ def cost(given: Any, data: Any, strategy: str, numbers: dict[str, Any]) -> tuple
         always |= {"warm_up": 0.0, "cool_down": 0.0}
         if STRATEGIES[strategy].gated:
             always["threshold"] = -1.0
+        if getattr(STRATEGIES[strategy], "resizes", False):
+            always["fixed"] = 0.99  # a whole batch is drawn
     uniform, chosen = trainer(given, UNIFORM, 0), trainer(given, strategy, 0, **always)
     period = math.ceil(len(data) / given.batch) if strategy in REDUCTIONS else given.timed
     ratios = []
@@ -131,6 +135,20 @@ def cost(given: Any, data: Any, strategy: str, numbers: dict[str, Any]) -> tuple
         if turn:  # the first traces
             ratios.append(seconds[1] / seconds[0])
     return _common.interval(ratios)
+
+
+def fixed_share(given: Any, data: Any) -> tuple[float, float]:
+    """What a step on one sample would take of one on a batch, by one on an eighth of it."""
+    one, shares = trainer(given, UNIFORM, 0), []
+    for turn in range(given.rounds + 1):
+        seconds = []
+        for batch in (given.batch, given.batch // 8):
+            start = time.perf_counter()
+            one.fit(data, batch_size=batch, steps_per_epoch=given.timed, epochs=1, verbose=0)
+            seconds.append(time.perf_counter() - start)
+        if turn:  # the first traces
+            shares.append((8.0 * seconds[1] / seconds[0] - 1.0) / 7.0)
+    return _common.interval(shares)
 
 
 class Spend(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
@@ -152,14 +170,25 @@ class Spend(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         if self.always:
             self.spent += self.each
         elif self.steps % LOOK == 0:
-            _, opened = self.model.selector.recorded(self.steps - LOOK, self.steps)
-            latest = LOOK + (self.each - 1.0) * float(opened.sum())
-            self.open += float(opened.sum())
-            self.spent += latest
+            latest = self.add(LOOK)
             left = max(0.0, self.whole - self.spent) / (latest / LOOK)
             self._end(self.steps + round(left))
         if self.steps >= self.total:
             self.model.stop_training = True
+
+    def add(self, steps: int) -> float:
+        """Adds up so many latest steps, and gives what they cost."""
+        selector = self.model.selector
+        taus, opened = selector.recorded(self.steps - steps, self.steps)
+        each = np.full(steps, self.each - 1.0)
+        if getattr(selector.strategy, "resizes", False):  # `each` is that of a whole batch
+            k, forward, fixed = selector.presample, *map(float, (selector.forward, selector.fixed))
+            whole = probabilities.cost(k, forward, 1.0, fixed)
+            each += [selector.strategy.worth(tau, k, forward, fixed)[1] - whole for tau in taus]
+        costs = steps + float(np.sum(opened * each))
+        self.open += float(opened.sum())
+        self.spent += costs
+        return costs
 
     def _end(self, total: int) -> None:
         """Lets the run, and its schedule, end after so many steps."""
@@ -186,9 +215,7 @@ def one(given: Any) -> dict[str, Any]:
         for y, z in both
     ]
     if not spend.always and spend.steps % LOOK:  # since the last look
-        _, opened = made.selector.recorded(spend.steps - spend.steps % LOOK, spend.steps)
-        spend.open += float(opened.sum())
-        spend.spent += spend.steps % LOOK + (spend.each - 1.0) * float(opened.sum())
+        spend.add(spend.steps % LOOK)
     row = {
         "arm": strategy, "numbers": numbers, "seed": given.first, "test_loss": losses[0],
         "error": float(np.mean(outputs.argmax(axis=1) != labels)),
@@ -249,6 +276,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of timing")
     parser.add_argument("--cost", type=float, help="of a step of the one arm")
     parser.add_argument("--costs", type=json.loads, default={}, help="of all, as printed before")
+    parser.add_argument("--timed-share", action="store_true", help="measure `fixed` alone")
     parser.add_argument("--one", action="store_true", help="one arm, printed as JSON")
     parser.add_argument("--join", nargs="*", help="logs of several calls, to be summed up")
     given = parser.parse_args()
@@ -262,6 +290,11 @@ def main() -> None:
         return
     if given.one:
         print(json.dumps(one(given)))
+        return
+    if given.timed_share:
+        data = resident(given)
+        load = _common.wait_until_idle()
+        print(json.dumps({"fixed": fixed_share(given, data), "load": load}))
         return
     costs: dict[str, float] = dict(given.costs)
     if set(given.arms) - set(costs):

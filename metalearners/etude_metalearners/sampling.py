@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from etude.findings import Cost, Finding
 from etude.sampling import probabilities
-from etude.sampling.drawing import Draws
+from etude.sampling.strategies import LEAST, PRESAMPLED, Presampled
 from etude_metalearners import pairs
 from etude_metalearners._base import MetaLearner, Planned, scoring_seconds
 
@@ -36,17 +36,28 @@ SAMPLES, LEAST_SAMPLES = 1024, 100
 WORTH, TRACE = 1.05, 1.6
 # No τ is above it: the gate stays shut.
 NEVER = 1e6
+# What of a step is not for its samples, as the strategy is told, so that it draws a whole batch,
+# and as few as it may; and what is believed of a measurement at most.
+WHOLE = {"fixed": 0.99}
+FEWEST = {"fixed": 0.0, "forward": 1e-6}
+MOST_FIXED = 0.95
+# What scoring a batch takes of a step, for a plan of the study.
+SCORING = 0.6
 
 
 class Sampling(MetaLearner):
     """Learns whether drawing samples by the upper bound of their gradients saves time.
 
     What a forward pass costs is measured, not taken for a third: a step with the gate open against
-    one with it shut, in the same trace. τ is watched over a miniature of the run: a whole schedule,
+    one with it shut, in the same trace; and what of a step is not for its samples, by one on an
+    eighth of them. τ is watched over a miniature of the run: a whole schedule,
     as many passes as the run makes, over a part of the training set that is as small as it is
     short, so that its end tells of the run's end, where samples differ most. For each k the
-    speed-up follows from the equivalent batch M of k and τ over the cost 1 + k φ of a step, which
-    is the gate's rule too: it opens where M is above the cost.
+    speed-up follows from the equivalent batch M of k and τ over the cost of a step, which is the
+    gate's rule too: it opens where M is above the cost.
+
+    The strategy is `best_count`, which draws as many samples as give the largest M for the cost;
+    or the plain upper bound, a whole batch, where XLA or a loss that is summed wants that.
 
     If the best k promises 5 % or more, the same miniature is run with it, in as much fewer steps as
     cost the same, and adopted where the validation loss of single samples is lower beyond 2.8
@@ -68,16 +79,17 @@ class Sampling(MetaLearner):
         "sampling.presample",
         "sampling.threshold",
         "sampling.forward",
+        "sampling.fixed",
         "sampling.draws",
     )
     writes: ClassVar[str] = "sampling"
-    sets: ClassVar[tuple[str, ...]] = ("strategy", "presample", "forward")
+    sets: ClassVar[tuple[str, ...]] = ("strategy", "presample", "forward", "fixed")
     gain: ClassVar[float] = 0.1
 
     def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
         """The trace, timed steps, the miniature, and what trying a strategy twice takes."""
         plan = _plan(self.allowance(planned), studio, planned)
-        return Cost(plan.seconds, 4 * plan.steps + 6 * plan.timed)
+        return Cost(plan.seconds, 4 * plan.steps + 8 * plan.timed)
 
     def obstacle(self, studio: Studio, recipe: Recipe, planned: Planned) -> str | None:
         """As for every meta-learner; also where a clock or single samples may not tell."""
@@ -102,48 +114,51 @@ class Sampling(MetaLearner):
         start = clock()
         plan = _plan(self.allowance(planned), studio, planned)
         options = {"batch": recipe.compute.batch_size, "part": plan.part}
+        own = recipe.sampling
+        strategy = _strategy(studio, recipe)
+        name = strategy.name
         shut, opened = (
             recipe.give(
                 sampling={
-                    "strategy": "upper_bound", "presample": MEASURED, "threshold": limit,
-                    "warm_up": 0.0, "cool_down": 0.0,
+                    "strategy": name, "presample": MEASURED, "threshold": limit,
+                    "warm_up": 0.0, "cool_down": 0.0, **WHOLE,
                 }
             )
             for limit in (NEVER, -1.0)
         )  # fmt: skip
-        own = recipe.sampling
-        rule = Rule(own.threshold, "independent" if own.draws == "independent" else "systematic")
         given = own.forward if recipe.is_given("sampling.forward") else None
         sizes: tuple[float, ...] = PRESAMPLES
         if own.presample is not None and recipe.is_given("sampling.presample"):
             sizes = (own.presample,)
         with studio.at(shut):
-            step, seconds = _paces(studio, opened, plan.timed)
+            few = opened.give(sampling=FEWEST)
+            step, seconds, fewest = _paces(studio, (opened, few), plan.timed)
             forward = (seconds - step) / (MEASURED * step) if given is None else given
+            # An eighth was drawn, and the other seven took what is not fixed.
+            fixed = 1.0 - (seconds - fewest) / ((1.0 - LEAST) * step)
+            fixed = float(np.clip(fixed, 0.0, MOST_FIXED)) if strategy.resizes else 0.0
+            if recipe.is_given("sampling.fixed"):
+                fixed = own.fixed
+            rule = Rule(strategy, fixed, own.threshold)
             watched = studio.miniature(shut, plan.steps, samples=SAMPLES, order=0, **options)
-            steps = plan.steps + 4 * plan.timed
+            steps = plan.steps + 6 * plan.timed
 
             def promised(forward: float) -> dict[float, float]:
-                return {
-                    k: probabilities.speed_up_of_run(
-                        watched.taus, k, forward, rule.threshold, rule.draws
-                    )
-                    for k in sizes
-                }
+                return {k: rule.speed_up(watched.taus, k, forward) for k in sizes}
 
             predicted = promised(max(0.0, forward))
             best = max(predicted, key=lambda k: predicted[k])
             if forward > 0.0 and predicted[best] >= WORTH and given is None:
                 # What is to be adopted is timed itself, and the dearer of both counts.
                 at_best = opened.give(sampling={"presample": best})
-                plain, seconds = _paces(studio, at_best, plan.timed, rounds=1)
+                plain, seconds = _paces(studio, (at_best,), plan.timed, rounds=1)
                 steps += 2 * plan.timed
                 forward = max(forward, (seconds - plain) / (best * plain))
                 predicted = promised(forward)
             heats: list[pairs.Difference] = []
             share = 0.0
             if forward > 0.0 and predicted[best] >= WORTH:
-                tried = recipe.learn(self.name, sampling=_values(best, forward))
+                tried = recipe.learn(self.name, sampling=_values(name, best, forward, fixed))
                 uniform = [watched.losses]
                 for order in (0, 1):
                     if order and not heats[0].better:
@@ -154,8 +169,7 @@ class Sampling(MetaLearner):
                         )
                         uniform.append(again.losses)
                         steps += plan.steps
-                    costs = cost_of(watched.taus, best, forward, rule)
-                    fewer = max(1, round(plan.steps / costs))
+                    fewer = max(1, round(plan.steps / rule.cost(watched.taus, best, forward)))
                     found = studio.miniature(tried, fewer, samples=SAMPLES, order=order, **options)
                     share = found.share
                     steps += fewer
@@ -163,7 +177,7 @@ class Sampling(MetaLearner):
         won = len(heats) == 2 and heats[1].mean < -heats[1].error
         changes: dict[str, Any] = {}
         if won:
-            changes = _values(best, forward)
+            changes = _values(name, best, forward, fixed)
         return self.finding(
             studio,
             recipe,
@@ -171,7 +185,9 @@ class Sampling(MetaLearner):
             why=_why(predicted, best, forward, watched.taus, heats, won),
             evidence={
                 "taus": np.round(watched.taus, 4).tolist(),
+                "strategy": name,
                 "forward": forward,
+                "fixed": fixed,
                 "step_seconds": step,
                 "speed_ups": {str(k): value for k, value in predicted.items()},
                 "presample": best,
@@ -187,21 +203,43 @@ class Sampling(MetaLearner):
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """When the gate opens, and how samples are drawn then.
+    """When the gate opens, and what a step is worth then.
 
     Attributes:
+        strategy: By which samples are drawn.
+        fixed: What a step takes however many samples it is on, as a share of one on a batch.
         threshold: τ above which it is open; `None` for that above which it pays.
-        draws: How samples are drawn.
     """
 
+    strategy: Presampled
+    fixed: float = 0.0
     threshold: float | None = None
-    draws: Draws = "systematic"
 
     def least(self, presample: float, forward: float) -> float:
         """τ above which it is open, with so many batches to draw from at that cost."""
         if self.threshold is not None:
             return self.threshold
-        return probabilities.break_even(presample, max(0.0, forward), self.draws)
+        return self.strategy.break_even(presample, max(0.0, forward), self.fixed)
+
+    def worth(self, taus: Floats, presample: float, forward: float) -> Floats:
+        """Equivalent batch and cost of each step, `(steps, 2)`; 1 and 1 where the gate is shut."""
+        least = self.least(presample, forward)
+        return np.asarray(
+            [
+                self.strategy.worth(tau, presample, forward, self.fixed) if tau > least else (1, 1)
+                for tau in taus
+            ],
+            np.float64,
+        )
+
+    def speed_up(self, taus: Floats, presample: float, forward: float) -> float:
+        """By how much a run is faster whose τ goes that way."""
+        equivalent, cost = self.worth(taus, presample, forward).T
+        return probabilities.over_a_run(equivalent / cost)
+
+    def cost(self, taus: Floats, presample: float, forward: float) -> float:
+        """The mean cost of a step of such a run, in uniform steps."""
+        return float(np.mean(self.worth(taus, presample, forward)[:, 1]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,27 +259,20 @@ class Plan:
     seconds: float
 
 
-def cost_of(
-    taus: Sequence[float] | Floats,
-    presample: float,
-    forward: float,
-    rule: Rule,
-) -> float:
-    """The mean cost of a step of such a run, in uniform steps.
-
-    Args:
-        taus: As of `probabilities.speed_up_of_run`.
-        presample: k.
-        forward: As there.
-        rule: When the gate opens.
-    """
-    least = rule.least(presample, forward)
-    return 1.0 + presample * forward * float(np.mean(np.asarray(taus) > least))
+def _strategy(studio: Studio, recipe: Recipe) -> Presampled:
+    """That which pays most, of those that the step can take."""
+    compiled = recipe.compute.xla or bool(studio.trainer.jit_compile)
+    whole = compiled or getattr(studio.problem.loss, "reduction", "") == "sum"
+    name = "upper_bound" if whole else "best_count"
+    return PRESAMPLED[name](
+        "independent" if recipe.sampling.draws == "independent" else "systematic"
+    )
 
 
-def _values(presample: float, forward: float) -> dict[str, Any]:
+def _values(name: str, presample: float, forward: float, fixed: float) -> dict[str, Any]:
     """What is learned."""
-    return {"strategy": "upper_bound", "presample": presample, "forward": max(forward, 1e-6)}
+    numbers = {"presample": presample, "forward": max(forward, 1e-6), "fixed": fixed}
+    return {"strategy": name, **numbers}
 
 
 def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
@@ -249,27 +280,31 @@ def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
     costs, whole = planned.costs, studio.recipe.compute.batch_size
     size = 2**31 if studio.train.size is None else studio.train.size
     timed = int(np.clip(math.ceil(TIMED_SECONDS / costs.step), LEAST_TIMED, MOST_TIMED))
-    fixed = TRACE * costs.compile + timed * costs.step * (6.0 + 2.0 * MEASURED + PRESAMPLES[-1])
+    passes = 4.0 * MEASURED + PRESAMPLES[-1]  # of scoring, beside eight steps
+    fixed = TRACE * costs.compile + timed * costs.step * (8.0 + SCORING * passes)
     fixed += 4.0 * scoring_seconds(studio, planned, SAMPLES)
     steps = int((allowance - fixed) / (4.0 * costs.step))
     steps = int(np.clip(steps, LEAST_STEPS, MOST_STEPS))
-    passes = max(1e-9, min(PASSES, planned.steps * whole / size))
+    epochs = max(1e-9, min(PASSES, planned.steps * whole / size))
     most = min(size, studio.train.most_in_part)
-    part = int(np.clip(math.ceil(steps * whole / passes), min(LEAST_PART, most), most))
+    part = int(np.clip(math.ceil(steps * whole / epochs), min(LEAST_PART, most), most))
     return Plan(steps, part, timed, fixed + 4.0 * steps * costs.step)
 
 
-def _paces(studio: Studio, opened: Recipe, timed: int, rounds: int = 2) -> tuple[float, float]:
-    """Seconds of a step as the studio is, and of one by another recipe: the least of each.
+def _paces(
+    studio: Studio, others: Sequence[Recipe], timed: int, rounds: int = 2
+) -> tuple[float, ...]:
+    """Seconds of a step as the studio is, and of those by other recipes: the least of each.
 
     In turn, so that a slow stretch of the machine is not that of one of them.
     """
-    plain, scored = [], []
+    found: list[list[float]] = []
     for _ in range(rounds):
-        plain.append(studio.pace(timed).seconds)
-        with studio.at(opened):
-            scored.append(studio.pace(timed).seconds)
-    return min(plain), min(scored)
+        found.append([studio.pace(timed).seconds])
+        for recipe in others:
+            with studio.at(recipe):
+                found[-1].append(studio.pace(timed).seconds)
+    return tuple(map(min, zip(*found, strict=True)))
 
 
 def _why(

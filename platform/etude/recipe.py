@@ -124,6 +124,8 @@ class Sampling:
         resolution: Of the images that are scored, as a share of their sides, where the strategy
             takes losses at a lower one.
         forward: What scoring a batch takes, as a share of a step; left out, a third.
+        fixed: What a step takes however many samples it is on, as a share of one on a batch, for
+            strategies that draw as many as pay.
         draws: Of strategies that weigh what they draw: `"systematic"`, at even distances along the
             chances, so that nobody is drawn twice who need not be, or `"independent"`, as in the
             papers. `"own"` is the former, and of the others their own.
@@ -139,6 +141,7 @@ class Sampling:
     cool_down: float | None = None
     resolution: float = 1.0
     forward: float | None = None
+    fixed: float = 0.0
     draws: str = "own"
 
 
@@ -202,6 +205,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = types.MappingProxyType(
         "sampling.cool_down": (0.0, 1.0),
         "sampling.resolution": (0.05, 1.0),
         "sampling.forward": (1e-6, 1e3),
+        "sampling.fixed": (0.0, 0.99),
     }
 )
 

@@ -13,7 +13,8 @@ from etude.budget import Budget, CostModel
 from etude.findings import Finding
 from etude.problem import Problem
 from etude.recipe import Recipe
-from etude.sampling import probabilities
+from etude.sampling.strategies.best_count import BestCount
+from etude.sampling.strategies.upper_bound import UpperBound
 from etude.training.studio import Miniature, Pace, Studio
 from etude_metalearners import Sampling, sampling
 from etude_metalearners._base import Planned
@@ -32,21 +33,30 @@ def open_studio(stated: Recipe = GIVEN, count: int = 800, model: Any = None) -> 
 
 def test_a_speed_up_counts_only_where_the_gate_is_open() -> None:
     high, low, forward, k = 8.0, 1.2, 0.3, 4.0
-    gain = probabilities.speed_up(high, k, forward)
+    rule = sampling.Rule(UpperBound())
+    gain = (k**-2 + high**-4) ** -0.5 / (1.0 + k * forward)
     assert gain > 1.3
-    assert probabilities.speed_up_of_run([high] * 5, k, forward) == pytest.approx(gain)
-    assert probabilities.speed_up_of_run([0.0, low, low], k, forward) == pytest.approx(1.0)
-    half = probabilities.speed_up_of_run([low, high], k, forward)
-    assert half == pytest.approx(2.0 / (1.0 + 1.0 / gain))
-    worse = probabilities.speed_up(low, k, forward)
+    assert rule.speed_up(np.full(5, high), k, forward) == pytest.approx(gain)
+    assert rule.speed_up(np.array([0.0, low, low]), k, forward) == pytest.approx(1.0)
+    both = np.array([low, high])
+    assert rule.speed_up(both, k, forward) == pytest.approx(2.0 / (1.0 + 1.0 / gain))
+    worse = (k**-2 + low**-4) ** -0.5 / (1.0 + k * forward)
     assert worse < 1.0
-    always = probabilities.speed_up_of_run([low, high], k, forward, threshold=0.0)
-    assert always == pytest.approx(2.0 / (1.0 / worse + 1.0 / gain))
-    for rule in (sampling.Rule(), sampling.Rule(2.0), sampling.Rule(draws="independent")):
-        found = sampling.cost_of([low, high], k, forward, rule)
-        assert found == pytest.approx(1.0 + 0.5 * k * forward)
-    assert sampling.Rule(0.0).least(k, forward) == 0.0
-    assert sampling.Rule(draws="independent").least(k, forward) > sampling.Rule().least(k, forward)
+    always = sampling.Rule(UpperBound(), threshold=0.0)
+    assert always.speed_up(both, k, forward) == pytest.approx(2.0 / (1.0 / worse + 1.0 / gain))
+    alone = sampling.Rule(UpperBound("independent"))
+    for one in (rule, sampling.Rule(UpperBound(), threshold=2.0), alone):
+        assert one.cost(both, k, forward) == pytest.approx(1.0 + 0.5 * k * forward)
+    assert always.least(k, forward) == 0.0
+    assert alone.least(k, forward) > rule.least(k, forward)
+    # Fewer draws for nearly the same, and half of what is not drawn is saved.
+    fewer = sampling.Rule(BestCount(), fixed=0.5)
+    share = (k * k * 3.4 / high**4) ** (1 / 3)  # (k φ + f) / (1 - f) = 1.7 / .5
+    cost = k * forward + 0.5 + 0.5 * share
+    assert fewer.cost(np.full(3, high), k, forward) == pytest.approx(cost)
+    assert fewer.speed_up(np.full(3, high), k, forward) == pytest.approx(
+        (k**-2 + (share * high**2) ** -2) ** -0.5 / cost
+    )
 
 
 def studied(
@@ -55,6 +65,7 @@ def studied(
     tau: float = 6.0,
     forward: float = 0.2,
     dearer: float | None = None,
+    fixed: float = 0.4,
     gains: tuple[float, float] = (0.2, 0.2),
     stated: Recipe = GIVEN,
 ) -> tuple[Finding, list[tuple[float | None, int, int]]]:
@@ -73,7 +84,8 @@ def studied(
         own = now["recipe"].sampling
         k = 0.0 if own.threshold == sampling.NEVER else own.presample
         cost = forward if k == sampling.MEASURED or dearer is None else dearer
-        return Pace(0.1 * (1.0 + k * cost), np.zeros(steps))
+        share = 1.0 if own.fixed else 1 / 8
+        return Pace(0.1 * (k * cost + fixed + (1.0 - fixed) * share), np.zeros(steps))
 
     def miniature(recipe: Recipe, steps: int, *, order: int, **options: Any) -> Miniature:
         shut = recipe.sampling.threshold == sampling.NEVER
@@ -93,18 +105,31 @@ def test_what_pays_is_adopted_with_its_cost(
     monkeypatch: pytest.MonkeyPatch, draws: str, q: int
 ) -> None:
     finding, ran = studied(monkeypatch, stated=GIVEN.give(sampling={"draws": draws}))
-    best = max(
-        sampling.PRESAMPLES,
-        key=lambda k: (k**-q + 6.0 ** (-2 * q)) ** (-1 / q) / (1.0 + 0.2 * k),
-    )
-    assert finding.changes["strategy"] == "upper_bound"
+
+    def cost_and_gain(k: float) -> tuple[float, float]:
+        c = ((0.2 * k + 0.4) / 0.6 * k**q * 6.0 ** (-2 * q)) ** (1 / (q + 1))
+        c = min(1.0, max(1 / 8, c))
+        cost = 0.2 * k + 0.4 + 0.6 * c
+        return cost, (k**-q + (36.0 * c) ** -q) ** (-1 / q) / cost
+
+    best = max(sampling.PRESAMPLES, key=lambda k: cost_and_gain(k)[1])
+    assert finding.changes["strategy"] == "best_count"
     assert finding.changes["presample"] == best
     assert finding.changes["forward"] == pytest.approx(0.2)
-    least = ((1.0 + best * 0.2) ** -q - best**-q) ** (-0.5 / q)
-    assert finding.evidence["threshold"] == pytest.approx(least)
+    assert finding.changes["fixed"] == pytest.approx(0.4)
+    assert finding.evidence["speed_ups"][str(best)] == pytest.approx(cost_and_gain(best)[1])
     steps = ran[0][1]
-    fewer = round(steps / (1.0 + best * 0.2))
+    fewer = round(steps / cost_and_gain(best)[0])
     assert ran == [(None, steps, 0), (best, fewer, 0), (None, steps, 1), (best, fewer, 1)]
+
+
+def test_with_xla_whole_batches_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding, ran = studied(monkeypatch, stated=GIVEN.give(compute={"xla": True}))
+    best = max(sampling.PRESAMPLES, key=lambda k: (k**-2 + 6.0**-4) ** -0.5 / (1.0 + 0.2 * k))
+    assert finding.changes["strategy"] == "upper_bound"
+    assert finding.changes["presample"] == best
+    assert "fixed" not in finding.changes
+    assert ran[1][1] == round(ran[0][1] / (1.0 + best * 0.2))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +199,8 @@ def test_a_real_study_leaves_no_trace_and_watches_tau(monkeypatch: pytest.Monkey
     def pace(steps: int) -> Pace:
         assert studio.trainer.selector is not None
         shut = float(studio.trainer.selector.threshold) > 1.0
-        return Pace(0.01 if shut else 0.013, real(steps).losses)
+        few = float(studio.trainer.selector.fixed) == 0.0
+        return Pace(0.01 if shut else 0.0095 if few else 0.013, real(steps).losses)
 
     monkeypatch.setattr(studio, "pace", pace)
     finding = Sampling().learn(studio, GIVEN, Planned(4_000, 60.0, costs, timed=True))
@@ -183,3 +209,4 @@ def test_a_real_study_leaves_no_trace_and_watches_tau(monkeypatch: pytest.Monkey
     taus = np.asarray(finding.evidence["taus"])
     assert taus[-1] > 2.0 > taus[1]
     assert finding.evidence["forward"] == pytest.approx(0.1)
+    assert finding.evidence["fixed"] == pytest.approx(0.6)  # 1 - .0035 / (7/8 · .01)

@@ -7,9 +7,13 @@ import math
 import keras
 import numpy as np
 import pytest
+from scipy import optimize
 
 from etude.sampling import probabilities
 from etude.sampling.drawing import Draws
+from etude.sampling.strategies.best_count import BestCount
+from etude.sampling.strategies.constant_variance import ConstantVariance
+from etude.sampling.strategies.upper_bound import UpperBound
 
 
 def tensor(values: object) -> object:
@@ -60,31 +64,71 @@ def test_tau_is_that_of_the_papers_equation() -> None:
 )
 def test_break_even_where_a_backward_pass_costs_two(presample: float, least: float) -> None:
     """Independent draws as in the paper; and what draws at even distances ask for."""
-    found = probabilities.break_even(presample, 1 / 3, "independent")
+
+    def gain(tau: float, draws: Draws) -> float:
+        cost = probabilities.cost(presample, 1 / 3)
+        return probabilities.equivalent_batch(tau, presample, draws) / cost
+
+    found = UpperBound("independent").break_even(presample, 1 / 3)
     assert found == pytest.approx(least, abs=0.005)
-    assert probabilities.speed_up(found, presample, 1 / 3, "independent") == pytest.approx(1.0)
-    assert probabilities.speed_up(found + 0.1, presample, 1 / 3, "independent") > 1.0
+    assert found == pytest.approx((1 / (1 + presample / 3) - 1 / presample) ** -0.5)
+    assert gain(found, "independent") == pytest.approx(1.0)
+    assert gain(found + 0.1, "independent") > 1.0
     # The paper's own threshold loses.
     threshold = probabilities.paper_threshold(presample)
-    worth = probabilities.speed_up(threshold, presample, 1 / 3, "independent")
-    assert (worth < 1.0) == (threshold < found)
-    even = probabilities.break_even(presample, 1 / 3)
+    assert (gain(threshold, "independent") < 1.0) == (threshold < found)
+    even = UpperBound().break_even(presample, 1 / 3)
+    assert even == pytest.approx(((1 + presample / 3) ** -2 - presample**-2) ** -0.25)
     assert even < 0.8 * found
-    assert probabilities.speed_up(even, presample, 1 / 3) == pytest.approx(1.0)
+    assert gain(even, "systematic") == pytest.approx(1.0)
 
 
 def test_scores_that_cost_nothing_pay_from_the_first() -> None:
     for draws in probabilities.POWERS:
-        assert probabilities.break_even(1e6, 1e-9, draws) == pytest.approx(1.0, abs=1e-3)
-        assert probabilities.break_even(1e6, 1e-9, draws) >= 1.0
+        assert UpperBound(draws).break_even(1e6, 1e-9) == pytest.approx(1.0, abs=1e-3)
+        assert UpperBound(draws).break_even(1e6, 1e-9) >= 1.0
 
 
 def test_where_scoring_costs_too_much_no_tau_pays() -> None:
     for draws in probabilities.POWERS:
-        assert probabilities.break_even(2.0, 0.5, draws) == math.inf
-        assert probabilities.break_even(1.5, 1.0, draws) == math.inf
-        for presample, forward in ((1.0, 0.1), (2.0, 0.5), (3.0, 0.4)):
-            assert probabilities.break_even_of_fewer(presample, forward, draws) == math.inf
+        assert UpperBound(draws).break_even(2.0, 0.5) == math.inf
+        assert UpperBound(draws).break_even(1.5, 1.0) == math.inf
+        for strategy in (ConstantVariance(draws), BestCount(draws)):
+            assert strategy.break_even(1.0, 0.1) == math.inf
+    # An eighth is drawn at least, and from a τ on that is more than asked for: M 1.125.
+    least = math.sqrt(8.0) * (1.125**-2 - 2.0**-2) ** -0.25
+    assert ConstantVariance().break_even(2.0, 0.5) == pytest.approx(least)
+
+
+@pytest.mark.parametrize("draws", ["independent", "systematic"])
+@pytest.mark.parametrize(
+    ("tau", "presample", "forward", "fixed"),
+    [(1.5, 3.0, 0.2, 0.0), (3.0, 3.0, 0.2, 0.0), (6.0, 4.0, 0.3, 0.5), (2.0, 2.0, 0.3, 0.3)],
+)
+def test_the_best_count_is_that_of_a_search(
+    draws: Draws, tau: float, presample: float, forward: float, fixed: float
+) -> None:
+    def loss(share: float) -> float:
+        cost = probabilities.cost(presample, forward, share, fixed)
+        return cost / probabilities.equivalent_batch(tau, presample, draws, share)
+
+    best = optimize.minimize_scalar(
+        loss, bounds=(1e-3, 30.0), method="bounded", options={"xatol": 1e-6}
+    )
+    found = probabilities.best_share(tau, presample, forward, fixed, draws)
+    assert found == pytest.approx(best.x, rel=1e-3)
+    # It is never worth less than a whole batch, and never opens later.
+    worth, cost = BestCount(draws).worth(tau, presample, forward, fixed)
+    whole, whole_cost = UpperBound(draws).worth(tau, presample, forward, fixed)
+    assert worth / cost >= whole / whole_cost - 1e-12
+    least = BestCount(draws).break_even(presample, forward, fixed)
+    assert least <= UpperBound(draws).break_even(presample, forward, fixed) + 1e-9
+    worth, cost = BestCount(draws).worth(least, presample, forward, fixed)
+    assert worth / cost == pytest.approx(1.0)
+
+
+def test_a_run_is_as_fast_as_its_steps_on_harmonic_average() -> None:
+    assert probabilities.over_a_run([1.0, 2.0, 4.0]) == pytest.approx(3.0 / 1.75)
 
 
 def picks(draws: str, p: np.ndarray, b: int, rng: np.random.Generator) -> np.ndarray:

@@ -38,6 +38,7 @@ def numbers(name: str, **others: float) -> Numbers:
         "exponent": STRATEGIES[name].exponent,
         "uniform": getattr(STRATEGIES[name], "uniform", 0.0),
         "forward": 1 / 3,
+        "fixed": 0.0,
     }
     return Numbers(**{key: tensor(value) for key, value in (own | others).items()})
 
@@ -160,6 +161,27 @@ def test_a_constant_time_takes_as_few_as_scores_cost() -> None:
     for forward, expected in ((1 / 3, 8), (0.1, 14), (5.0, 2)):
         told = numbers("constant_time", forward=forward)
         assert int(strategy.count(chances, BATCH, told)) == expected
+    # Where a quarter of a step is not for its samples, four thirds of what scoring takes.
+    told = numbers("constant_time", forward=0.1, fixed=0.25)
+    assert int(strategy.count(chances, BATCH, told)) == 13  # 16 · (1 - .2)
+
+
+def test_a_best_count_takes_the_fewer_the_less_alike_samples_are() -> None:
+    told = numbers("best_count", forward=0.2)
+    for scores, draws, expected in (
+        (np.ones(SIZE), "systematic", BATCH),
+        # τ⁴ = 16: 16 · (.6 · 9 / 16)^⅓ = 11.1; τ² = 4 and independent: 16 · √(.6 · 3 / 4) = 10.7.
+        (np.r_[np.ones(12), np.zeros(36)], "systematic", 12),
+        (np.r_[np.ones(12), np.zeros(36)], "independent", 11),
+        (np.eye(1, SIZE)[0], "systematic", 3),  # τ⁴ = 48²: 16 · (5.4 / 2304)^⅓ = 2.1
+    ):
+        strategy = PRESAMPLED["best_count"](draws)
+        chances = strategy.probabilities(tensor(scores), told)
+        assert int(strategy.count(chances, BATCH, told)) == expected
+    told = numbers("best_count", forward=0.2, fixed=0.99)  # then fewer cost as much
+    strategy = PRESAMPLED["best_count"]()
+    chances = strategy.probabilities(tensor(np.r_[np.ones(12), np.zeros(36)]), told)
+    assert int(strategy.count(chances, BATCH, told)) == BATCH
 
 
 @pytest.mark.parametrize("exponent", [1.0, 0.5, 0.0, -1.0])
@@ -349,5 +371,5 @@ def test_a_bandit_of_classes_needs_classes() -> None:
 
 
 def test_no_two_strategies_have_one_name() -> None:
-    assert len(STRATEGIES) == len(PRESAMPLED) + len(REMEMBERING) == 15
+    assert len(STRATEGIES) == len(PRESAMPLED) + len(REMEMBERING) == 16
     assert all(name == kind.name for name, kind in STRATEGIES.items())

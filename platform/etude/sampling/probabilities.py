@@ -87,99 +87,71 @@ def tau_of_moments(mean: Any, square: Any) -> Any:
     return ops.divide_no_nan(ops.sqrt(square), mean)
 
 
-def equivalent_batch(tau: float, presample: float, draws: Draws = "systematic") -> float:
+def equivalent_batch(
+    tau: float, presample: float, draws: Draws = "systematic", share: float = 1.0
+) -> float:
     """How many times as large a uniform batch of the same variance would be.
 
-    Of independent draws 1 / (1/k + 1/τ²). The paper says τ; but a batch × τ has 1 / τ of the
+    Of b independent draws 1 / (1/k + 1/τ²). The paper says τ; but a batch × τ has 1 / τ of the
     variance, not 1 / τ², and drawing the B = k·b adds a variance of its own. Of systematic ones
-    1 / √(1/k² + 1/τ⁴).
+    1 / √(1/k² + 1/τ⁴). Of c·b draws, τ² c stands for τ².
 
     Args:
         tau: √(B Σ p²), at least 1.
         presample: k = B / b.
         draws: How samples are drawn.
+        share: c, how many are drawn over b.
     """
     q = POWERS[draws]
-    return float((presample**-q + tau ** (-2.0 * q)) ** (-1.0 / q))
+    return float((presample**-q + (share * tau**2) ** -q) ** (-1.0 / q))
 
 
-def speed_up(tau: float, presample: float, forward: float, draws: Draws = "systematic") -> float:
-    """By how much drawing by scores saves time: the equivalent batch over the cost of a step.
+def cost(presample: float, forward: float, share: float = 1.0, fixed: float = 0.0) -> float:
+    """What a step costs in which samples are chosen, in uniform ones.
 
     Args:
-        tau: √(B Σ p²).
         presample: k = B / b.
         forward: What scoring b samples takes, as a share of a step on b samples.
-        draws: How samples are drawn.
+        share: How many are drawn over b.
+        fixed: What a step takes however many samples it is on, as a share of one on b.
     """
-    return equivalent_batch(tau, presample, draws) / (1.0 + presample * forward)
+    return presample * forward + fixed + (1.0 - fixed) * share
 
 
-def speed_up_of_run(
-    taus: Sequence[float] | Floats,
-    presample: float,
-    forward: float,
-    threshold: float | None = None,
-    draws: Draws = "systematic",
-) -> float:
-    """By how much a run is faster whose τ goes the same way.
+def best_share(
+    tau: Any, presample: Any, forward: Any, fixed: Any, draws: Draws = "systematic"
+) -> Any:
+    """How many should be drawn over b: as gives the largest equivalent batch for the cost.
 
-    Where the gate is shut, a step is worth what it costs.
+    The logarithm of M / cost has the derivative 0 at c^(q+1) = a k^q / τ^2q, where a =
+    (k φ + f) / (1 - f) is what the step costs whatever c is, over what it costs per c.
 
     Args:
-        taus: From the first step to the last, 0 where there was none yet.
-        presample: k = B / b.
-        forward: As of `speed_up`.
-        threshold: τ above which the gate is open; left out, that above which it pays.
+        tau: √(B Σ p²), a number or a tensor like all others.
+        presample: As of `cost`.
+        forward: As of `cost`.
+        fixed: As of `cost`, below 1.
         draws: How samples are drawn.
     """
-    least = break_even(presample, forward, draws) if threshold is None else threshold
-    gains = [
-        speed_up(max(1.0, tau), presample, forward, draws) if tau > least else 1.0 for tau in taus
-    ]
+    q = POWERS[draws]
+    constant = (presample * forward + fixed) / (1.0 - fixed)
+    return (constant * presample**q * tau ** (-2.0 * q)) ** (1.0 / (q + 1.0))
+
+
+def over_a_run(gains: Sequence[float] | Floats) -> float:
+    """By how much a run is faster whose steps are, of equally much progress: the harmonic mean."""
     return len(gains) / math.fsum(1.0 / gain for gain in gains)
 
 
-def break_even(presample: float, forward: float, draws: Draws = "systematic") -> float:
-    """The τ above which drawing by scores saves time; infinite where no τ does.
-
-    Args:
-        presample: k = B / b.
-        forward: As of `speed_up`.
-        draws: How samples are drawn.
-    """
-    q = POWERS[draws]
-    rest = (1.0 + presample * forward) ** -q - presample**-q
-    # Rounded, and no τ is below 1: where scoring costs next to nothing, any pays.
-    return max(1.0, rest ** (-0.5 / q)) if rest > 0.0 else math.inf
-
-
-def variance_left(presample: float, draws: Draws = "systematic") -> float:
+def variance_left(presample: Any, draws: Draws = "systematic") -> Any:
     """v, of which n draws may take b / (n τ²) if their variance is to be that of a uniform batch.
 
     Args:
-        presample: k = B / b, above 1.
+        presample: k = B / b, a number or a tensor; of 1 nothing is left.
         draws: How samples are drawn.
     """
     q = POWERS[draws]
-    return float((1.0 - presample**-q) ** (1.0 / q))
-
-
-def break_even_of_fewer(presample: float, forward: float, draws: Draws = "systematic") -> float:
-    """The τ above which it saves time to draw fewer than b samples; infinite where no τ does.
-
-    Drawn for the variance of b, or in the time of b, it pays where τ² v (1 - k φ) is above 1, v
-    being that of `variance_left`.
-
-    Args:
-        presample: k = B / b.
-        forward: As of `speed_up`.
-        draws: How samples are drawn.
-    """
-    if presample <= 1.0 or presample * forward >= 1.0:
-        return math.inf
-    rest = variance_left(presample, draws) * (1.0 - presample * forward)
-    return math.sqrt(1.0 / rest)
+    return (1.0 + 1e-6 - presample**-q) ** (1.0 / q)
 
 
 def paper_threshold(presample: float) -> float:

@@ -54,8 +54,13 @@ def finding(
     speed_up = None
     if isinstance(selector.strategy, Presampled) and selector.strategy.gated:
         threshold = float(host(selector.threshold))
-        speed_up = probabilities.speed_up_of_run(
-            taus, presample, forward, threshold, selector.strategy.draws
+        fixed = selector.settings.fixed
+        worth = [selector.strategy.worth(tau, presample, forward, fixed) for tau in taus]
+        speed_up = probabilities.over_a_run(
+            [
+                equivalent / cost if tau > threshold else 1.0
+                for tau, (equivalent, cost) in zip(taus, worth, strict=True)
+            ]
         )
         told |= {
             "presample": presample,

@@ -69,6 +69,7 @@ class Selector:
         self.looked = _variable(0.0, "looked")
         self.threshold = _variable(0.0, "threshold")
         self.forward = _variable(FORWARD, "forward")
+        self.fixed = _variable(0.0, "fixed")
         self.exponent = _variable(1.0, "exponent")
         self.uniform = _variable(0.0, "uniform")
         self.warm_up = _variable(0.0, "warm_up")
@@ -111,18 +112,16 @@ class Selector:
         for name in ("warm_up", "cool_down"):
             value = getattr(settings, name)
             getattr(self, name).assign(getattr(strategy, name) if value is None else value)
-        self.set_forward(FORWARD if settings.forward is None else settings.forward)
-
-    def set_forward(self, forward: float) -> None:
-        """Takes what scoring a batch costs, and the threshold that follows where none is given."""
+        forward = FORWARD if settings.forward is None else settings.forward
         self.forward.assign(forward)
-        if not self.strategy.gated:
+        self.fixed.assign(settings.fixed)
+        if not strategy.gated:
             self.threshold.assign(-LARGEST)
-        elif self.settings.threshold is not None:
-            self.threshold.assign(self.settings.threshold)
+        elif settings.threshold is not None:
+            self.threshold.assign(settings.threshold)
         else:
-            assert isinstance(self.strategy, Presampled)
-            least = self.strategy.break_even(self.presample, forward)
+            assert isinstance(strategy, Presampled)
+            least = strategy.break_even(self.presample, forward, settings.fixed)
             self.threshold.assign(min(least, LARGEST))
 
     def always(self) -> None:
@@ -172,7 +171,8 @@ class Selector:
 
     def numbers(self) -> Numbers:
         """What the strategy is told."""
-        return Numbers(self.exponent.value, self.uniform.value, self.forward.value)
+        own = (self.exponent, self.uniform, self.forward, self.fixed)
+        return Numbers(*(variable.value for variable in own))
 
     def tau(self) -> Any:
         """τ by the moving means; 0 before the first look."""

@@ -6,6 +6,7 @@ import types
 from collections.abc import Mapping
 
 from etude.sampling.strategies._base import (
+    LEAST,
     Numbers,
     Presampled,
     Remembering,
@@ -14,6 +15,7 @@ from etude.sampling.strategies._base import (
     Tables,
 )
 from etude.sampling.strategies.bandit import Bandit
+from etude.sampling.strategies.best_count import BestCount
 from etude.sampling.strategies.biased import Biased
 from etude.sampling.strategies.class_bandit import ClassBandit
 from etude.sampling.strategies.constant_time import ConstantTime
@@ -40,6 +42,7 @@ PRESAMPLED: Mapping[str, type[Presampled]] = types.MappingProxyType(
             Biased,
             ConstantVariance,
             ConstantTime,
+            BestCount,
             FastSelection,
             FastBound,
             SelectiveBackprop,
@@ -71,6 +74,7 @@ STRATEGIES: Mapping[str, type[Presampled] | type[Remembering]] = types.MappingPr
 
 
 __all__ = [
+    "LEAST",
     "PRESAMPLED",
     "REMEMBERING",
     "STRATEGIES",

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from typing import Any, ClassVar, Literal
 
 import numpy.typing as npt
 from keras import ops
+from scipy import optimize
 
 from etude.sampling import drawing, probabilities
 
 Score = Literal["bound", "loss"]
 """What samples are told apart by: the bound of the gradient's norm, or the loss."""
+
+LEAST = 1 / 8
+"""Of a batch that is drawn at least."""
+
+HIGHEST = 10.0
+"""The logarithm of a τ that none is above."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +31,13 @@ class Numbers:
         exponent: What that is an exponent of, its strategy says.
         uniform: Share of the probabilities that is spread evenly.
         forward: What scoring a batch takes, as a share of a step.
+        fixed: What a step takes however many samples it is on, as a share of one on a batch.
     """
 
     exponent: Any
     uniform: Any
     forward: Any
+    fixed: Any
 
 
 class Presampled(abc.ABC):
@@ -74,24 +84,67 @@ class Presampled(abc.ABC):
         """
         return probabilities.mixed(probabilities.proportional(scores), numbers.uniform)
 
-    def break_even(self, presample: float, forward: float) -> float:
-        """The τ above which it saves time; infinite where no τ does.
+    def share(self, tau: Any, presample: Any, forward: Any, fixed: Any) -> Any:
+        """How many are drawn over how many a uniform batch has, where it resizes; unbounded.
 
         Args:
+            tau: √(B Σ p²), a number or a tensor like all others.
             presample: k.
-            forward: What scoring a batch takes, as a share of a step.
+            forward: As of `Numbers`.
+            fixed: As of `Numbers`.
         """
-        return probabilities.break_even(presample, forward, self.draws)
+        return 1.0
 
     def count(self, chances: Any, batch: Any, numbers: Numbers) -> Any:
-        """How many are drawn, an int32 scalar.
+        """How many are drawn, an int32 scalar: at least an eighth of a batch, at most all of it.
 
         Args:
             chances: From `probabilities`.
             batch: How many a uniform batch has.
             numbers: What it was told.
         """
-        return ops.cast(batch, "int32")
+        if not self.resizes:
+            return ops.cast(batch, "int32")
+        size = ops.cast(batch, "float32")
+        presample = ops.cast(ops.size(chances), "float32") / size
+        tau = probabilities.tau(chances)
+        wanted = size * self.share(tau, presample, numbers.forward, numbers.fixed)
+        least = ops.maximum(1.0, ops.floor(LEAST * size))
+        return ops.cast(ops.clip(ops.ceil(wanted - 1e-3), least, size), "int32")
+
+    def worth(
+        self, tau: float, presample: float, forward: float, fixed: float = 0.0
+    ) -> tuple[float, float]:
+        """The equivalent batch of a step with the gate open, and its cost, over those of a batch.
+
+        Args:
+            tau: √(B Σ p²); one below 1 counts for 1.
+            presample: k.
+            forward: As of `Numbers`.
+            fixed: As of `Numbers`.
+        """
+        tau = max(1.0, tau)
+        share = min(1.0, max(LEAST, self.share(tau, presample, forward, fixed)))
+        equivalent = probabilities.equivalent_batch(tau, presample, self.draws, share)
+        return equivalent, probabilities.cost(presample, forward, share, fixed)
+
+    def break_even(self, presample: float, forward: float, fixed: float = 0.0) -> float:
+        """The τ above which it saves time; infinite where no τ does.
+
+        Args:
+            presample: k.
+            forward: As of `Numbers`.
+            fixed: As of `Numbers`.
+        """
+
+        def gain(exponent: float) -> float:
+            equivalent, cost = self.worth(math.exp(exponent), presample, forward, fixed)
+            return math.log(equivalent / cost)
+
+        if gain(HIGHEST) <= 0.0:
+            return math.inf
+        # Where scoring costs next to nothing, any τ pays.
+        return 1.0 if gain(0.0) >= 0.0 else math.exp(optimize.brentq(gain, 0.0, HIGHEST))
 
     def drawn(self, chances: Any, count: Any, uniform: Any) -> Any:
         """Which samples are drawn, `(count,)` int32.
@@ -132,12 +185,6 @@ def powers(ranks: Any, numbers: Numbers) -> Any:
     """Probabilities in proportion to ranks to the power of the exponent."""
     raised = ops.power(ranks, numbers.exponent)
     return probabilities.mixed(raised / ops.sum(raised), numbers.uniform)
-
-
-def at_most(count: Any, batch: Any) -> Any:
-    """A count within an eighth of a batch and all of it, int32."""
-    batch = ops.cast(batch, "int32")
-    return ops.clip(ops.cast(count, "int32"), ops.maximum(1, batch // 8), batch)
 
 
 Tables = dict[str, Any]
