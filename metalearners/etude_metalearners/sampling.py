@@ -60,8 +60,9 @@ class Sampling(MetaLearner):
     or the plain upper bound, a whole batch, where XLA or a loss that is summed wants that.
 
     If the best k promises 5 % or more, the same miniature is run with it, in as much fewer steps as
-    cost the same, and adopted where the validation loss of single samples is lower beyond 2.8
-    standard errors, and by one again with another order of samples.
+    cost the same, at its rate and, while the gate is open, at M times that: what has less variance
+    bears longer steps. The better of both is adopted where the validation loss of single samples is
+    lower beyond 2.8 standard errors, and by one again with another order of samples.
     """
 
     name: ClassVar[str] = "sampling"
@@ -80,16 +81,17 @@ class Sampling(MetaLearner):
         "sampling.threshold",
         "sampling.forward",
         "sampling.fixed",
+        "sampling.rate",
         "sampling.draws",
     )
     writes: ClassVar[str] = "sampling"
-    sets: ClassVar[tuple[str, ...]] = ("strategy", "presample", "forward", "fixed")
+    sets: ClassVar[tuple[str, ...]] = ("strategy", "presample", "forward", "fixed", "rate")
     gain: ClassVar[float] = 0.1
 
     def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
         """The trace, timed steps, the miniature, and what trying a strategy twice takes."""
         plan = _plan(self.allowance(planned), studio, planned)
-        return Cost(plan.seconds, 4 * plan.steps + 8 * plan.timed)
+        return Cost(plan.seconds, 5 * plan.steps + 8 * plan.timed)
 
     def obstacle(self, studio: Studio, recipe: Recipe, planned: Planned) -> str | None:
         """As for every meta-learner; also where a clock or single samples may not tell."""
@@ -155,29 +157,35 @@ class Sampling(MetaLearner):
                 steps += 2 * plan.timed
                 forward = max(forward, (seconds - plain) / (best * plain))
                 predicted = promised(forward)
-            heats: list[pairs.Difference] = []
-            share = 0.0
+            tried: list[tuple[pairs.Difference, float, float]] = []
+            again: list[pairs.Difference] = []
+            values = {"strategy": name, "presample": best, "fixed": fixed}
+            values["forward"] = max(forward, 1e-6)
             if forward > 0.0 and predicted[best] >= WORTH:
-                tried = recipe.learn(self.name, sampling=_values(name, best, forward, fixed))
-                uniform = [watched.losses]
-                for order in (0, 1):
-                    if order and not heats[0].better:
-                        break
-                    if order:
-                        again = studio.miniature(
-                            shut, plan.steps, samples=SAMPLES, order=order, **options
-                        )
-                        uniform.append(again.losses)
-                        steps += plan.steps
-                    fewer = max(1, round(plan.steps / rule.cost(watched.taus, best, forward)))
-                    found = studio.miniature(tried, fewer, samples=SAMPLES, order=order, **options)
-                    share = found.share
-                    steps += fewer
-                    heats.append(pairs.difference(found.losses, uniform[order]))
-        won = len(heats) == 2 and heats[1].mean < -heats[1].error
+                fewer = max(1, round(plan.steps / rule.cost(watched.taus, best, forward)))
+
+                def heat(rate: float, order: int, uniform: Floats) -> tuple[Any, float, float]:
+                    """A miniature at the same cost; how it differs, its rate, the gate's share."""
+                    chosen = recipe.learn(self.name, sampling=values | {"rate": rate})
+                    found = studio.miniature(chosen, fewer, samples=SAMPLES, order=order, **options)
+                    return pairs.difference(found.losses, uniform), rate, found.share
+
+                rates: tuple[float, ...] = (1.0, rule.lift(watched.taus, best, forward))
+                if recipe.is_given("sampling.rate"):
+                    rates = (own.rate,)
+                tried = sorted(
+                    (heat(rate, 0, watched.losses) for rate in rates), key=lambda one: one[0].mean
+                )
+                steps += len(rates) * fewer
+                if tried[0][0].better:
+                    other = studio.miniature(shut, plan.steps, samples=SAMPLES, order=1, **options)
+                    again.append(heat(tried[0][1], 1, other.losses)[0])
+                    steps += plan.steps + fewer
+        won = bool(again) and again[0].mean < -again[0].error
         changes: dict[str, Any] = {}
         if won:
-            changes = _values(name, best, forward, fixed)
+            changes = values | {"rate": tried[0][1]}
+        heats = [one for one, _, _ in tried[:1]] + again
         return self.finding(
             studio,
             recipe,
@@ -192,7 +200,8 @@ class Sampling(MetaLearner):
                 "speed_ups": {str(k): value for k, value in predicted.items()},
                 "presample": best,
                 "threshold": rule.least(best, forward),
-                "open_share": share,
+                "open_share": tried[0][2] if tried else 0.0,
+                "rates": {str(rate): [found.mean, found.error] for found, rate, _ in tried},
                 "heats": [[heat.mean, heat.error] for heat in heats],
                 "pareto": probabilities.pareto_speed_up(best, 1.16, forward),
                 "plan": dataclasses.asdict(plan),
@@ -237,6 +246,12 @@ class Rule:
         equivalent, cost = self.worth(taus, presample, forward).T
         return probabilities.over_a_run(equivalent / cost)
 
+    def lift(self, taus: Floats, presample: float, forward: float) -> float:
+        """The mean equivalent batch while the gate is open: how much longer steps may be then."""
+        equivalent, _ = self.worth(taus, presample, forward).T
+        opened = taus > self.least(presample, forward)
+        return float(max(1.0, np.mean(equivalent[opened]))) if opened.any() else 1.0
+
     def cost(self, taus: Floats, presample: float, forward: float) -> float:
         """The mean cost of a step of such a run, in uniform steps."""
         return float(np.mean(self.worth(taus, presample, forward)[:, 1]))
@@ -269,26 +284,20 @@ def _strategy(studio: Studio, recipe: Recipe) -> Presampled:
     )
 
 
-def _values(name: str, presample: float, forward: float, fixed: float) -> dict[str, Any]:
-    """What is learned."""
-    numbers = {"presample": presample, "forward": max(forward, 1e-6), "fixed": fixed}
-    return {"strategy": name, **numbers}
-
-
 def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
-    """The longest miniature that there is time for, twice, with a strategy beside it each time."""
+    """The longest miniature that there is time for, twice, with three by a strategy beside them."""
     costs, whole = planned.costs, studio.recipe.compute.batch_size
     size = 2**31 if studio.train.size is None else studio.train.size
     timed = int(np.clip(math.ceil(TIMED_SECONDS / costs.step), LEAST_TIMED, MOST_TIMED))
     passes = 4.0 * MEASURED + PRESAMPLES[-1]  # of scoring, beside eight steps
     fixed = TRACE * costs.compile + timed * costs.step * (8.0 + SCORING * passes)
-    fixed += 4.0 * scoring_seconds(studio, planned, SAMPLES)
-    steps = int((allowance - fixed) / (4.0 * costs.step))
+    fixed += 5.0 * scoring_seconds(studio, planned, SAMPLES)
+    steps = int((allowance - fixed) / (5.0 * costs.step))
     steps = int(np.clip(steps, LEAST_STEPS, MOST_STEPS))
     epochs = max(1e-9, min(PASSES, planned.steps * whole / size))
     most = min(size, studio.train.most_in_part)
     part = int(np.clip(math.ceil(steps * whole / epochs), min(LEAST_PART, most), most))
-    return Plan(steps, part, timed, fixed + 4.0 * steps * costs.step)
+    return Plan(steps, part, timed, fixed + 5.0 * steps * costs.step)
 
 
 def _paces(

@@ -126,6 +126,8 @@ class Sampling:
         forward: What scoring a batch takes, as a share of a step; left out, a third.
         fixed: What a step takes however many samples it is on, as a share of one on a batch, for
             strategies that draw as many as pay.
+        rate: Times the learning rate in steps in which samples are chosen: gradients of less
+            variance bear longer ones.
         draws: Of strategies that weigh what they draw: `"systematic"`, at even distances along the
             chances, so that nobody is drawn twice who need not be, or `"independent"`, as in the
             papers. `"own"` is the former, and of the others their own.
@@ -142,6 +144,7 @@ class Sampling:
     resolution: float = 1.0
     forward: float | None = None
     fixed: float = 0.0
+    rate: float = 1.0
     draws: str = "own"
 
 
@@ -206,6 +209,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = types.MappingProxyType(
         "sampling.resolution": (0.05, 1.0),
         "sampling.forward": (1e-6, 1e3),
         "sampling.fixed": (0.0, 0.99),
+        "sampling.rate": (1e-3, 1e3),
     }
 )
 

@@ -67,6 +67,7 @@ def studied(
     dearer: float | None = None,
     fixed: float = 0.4,
     gains: tuple[float, float] = (0.2, 0.2),
+    lifted: float = -0.5,
     stated: Recipe = GIVEN,
 ) -> tuple[Finding, list[tuple[float | None, int, int]]]:
     """What is found where steps, τ and losses are what they are said to be."""
@@ -91,7 +92,8 @@ def studied(
         shut = recipe.sampling.threshold == sampling.NEVER
         ran.append((None if shut else recipe.sampling.presample, steps, order))
         rng = np.random.default_rng([order, shut])
-        losses = 1.0 - (0.0 if shut else gains[order]) + 0.01 * rng.normal(size=200)
+        gain = gains[order] + (lifted if recipe.sampling.rate != 1.0 else 0.0)
+        losses = 1.0 - (0.0 if shut else gain) + 0.01 * rng.normal(size=200)
         return Miniature(np.full(steps, tau), 0.0 if shut else 1.0, losses)
 
     monkeypatch.setattr(studio, "at", at)
@@ -120,7 +122,23 @@ def test_what_pays_is_adopted_with_its_cost(
     assert finding.evidence["speed_ups"][str(best)] == pytest.approx(cost_and_gain(best)[1])
     steps = ran[0][1]
     fewer = round(steps / cost_and_gain(best)[0])
-    assert ran == [(None, steps, 0), (best, fewer, 0), (None, steps, 1), (best, fewer, 1)]
+    chosen = (best, fewer, 0)
+    assert ran == [(None, steps, 0), chosen, chosen, (None, steps, 1), (best, fewer, 1)]
+    assert "rate" not in finding.changes  # at more it was worse
+
+
+def test_a_higher_rate_is_learned_where_it_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    for lifted, kept in ((0.1, True), (-0.1, False), (float("nan"), False)):
+        finding, _ = studied(monkeypatch, lifted=lifted)
+        k = finding.changes["presample"]
+        c = min(1.0, max(1 / 8, ((0.2 * k + 0.4) / 0.6 * k**2 / 6.0**4) ** (1 / 3)))
+        wanted = (k**-2 + (36.0 * c) ** -2) ** -0.5
+        assert finding.changes.get("rate", 1.0) == pytest.approx(wanted if kept else 1.0)
+        assert len(finding.evidence["rates"]) == 2
+    stated = GIVEN.give(sampling={"rate": 1.5})
+    finding, _ = studied(monkeypatch, lifted=0.1, stated=stated)
+    assert list(finding.evidence["rates"]) == ["1.5"]
+    assert "rate" not in finding.changes
 
 
 def test_with_xla_whole_batches_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,9 +158,9 @@ def test_with_xla_whole_batches_are_drawn(monkeypatch: pytest.MonkeyPatch) -> No
         ({"dearer": 1.0}, 1, "takes 1.00 of a step"),
         ({"forward": 0.0}, 1, "could not be told"),
         ({"forward": -0.01}, 1, "could not be told"),
-        ({"gains": (0.0, 0.2)}, 2, "shows"),
-        ({"gains": (-0.2, 0.2)}, 2, "shows"),
-        ({"gains": (0.2, -0.05)}, 4, "not with another order"),
+        ({"gains": (0.0, 0.2)}, 3, "shows"),
+        ({"gains": (-0.2, 0.2)}, 3, "shows"),
+        ({"gains": (0.2, -0.05)}, 5, "not with another order"),
     ],
 )
 def test_what_does_not_pay_stays_off(

@@ -227,6 +227,38 @@ def test_the_gate_goes_by_tau_and_by_the_run() -> None:
     np.testing.assert_array_equal(opened, [0, 0, 1, 1, 0, 0, 0, 0])
 
 
+def test_a_rate_of_its_own_holds_while_the_gate_is_open() -> None:
+    """Plain descent: an update is as much longer, and what is recorded is the rate it had."""
+    schedule = {"schedule": "cosine", "learning_rate": 0.1}
+
+    def moved(threshold: float, rate: float) -> tuple[list[Any], float]:
+        stated = recipe("upper_bound", threshold=threshold, rate=rate).give(optimization=schedule)
+        found = trainer(stated, model(norm=False))
+        before = helpers.weights(found.model)
+        found.fit(data(), steps_per_epoch=1, epochs=1, verbose=0)
+        assert found.controls is not None
+        after = helpers.weights(found.model)
+        return [b - a for a, b in zip(before, after, strict=True)], float(found.controls.latest)
+
+    (plain, low), (lifted, high) = moved(-1.0, 1.0), moved(-1.0, 2.5)
+    assert high == pytest.approx(2.5 * low)
+    for one, other in zip(plain, lifted, strict=True):
+        np.testing.assert_allclose(other, 2.5 * one, rtol=1e-3, atol=1e-6)
+    (shut, same), (as_it_was, _) = moved(1e6, 2.5), moved(1e6, 1.0)
+    assert same == pytest.approx(low)
+    assert helpers.difference(shut, as_it_was) == 0.0
+
+
+def test_a_rate_that_nobody_would_set_is_refused() -> None:
+    with pytest.raises(RecipeError, match="not the step's to change"):
+        trainer(recipe("upper_bound", rate=2.0))
+    stated = recipe("upper_bound", rate=2.0).give(optimization={"schedule": "cosine"})
+    found = Trainer(model(), stated)
+    own = keras.optimizers.schedules.CosineDecay(0.1, 10)
+    with pytest.raises(RecipeError, match="not the step's to change"):
+        found.compile(keras.optimizers.SGD(own), helpers.loss())
+
+
 def test_user_weights_count_in_scores_and_in_the_loss() -> None:
     """Samples of weight 0 are never drawn, and the others as if they were alone."""
     weights = np.ones(len(X), np.float32)

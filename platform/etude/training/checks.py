@@ -126,6 +126,22 @@ def check_xla(recipe: Recipe) -> None:
         )
 
 
+def check_lift(recipe: Recipe, *, moves: bool) -> None:
+    """Raises a `RecipeError` for a change of the learning rate that the step would not make.
+
+    Args:
+        recipe: That chooses samples.
+        moves: Whether the step sets the optimizer's rate.
+    """
+    if recipe.sampling.rate != 1.0 and not moves:
+        raise RecipeError(
+            "The learning rate is not the step's to change while samples are chosen.",
+            required="sampling.rate: 1, or a recipe with a schedule and an optimizer without one",
+            received=f"sampling.rate: {recipe.sampling.rate:g}",
+            advice="set `optimization.schedule`, for example to one_cycle, or leave `rate` out",
+        )
+
+
 def check_smoothing(recipe: Recipe, task: Any, loss: Any) -> None:
     """Raises a `RecipeError` where soft labels would replace a loss that is not the task's."""
     if not softens(recipe) or task is None or loss is None or is_crossentropy(loss, task):

@@ -70,6 +70,8 @@ class Selector:
         self.threshold = _variable(0.0, "threshold")
         self.forward = _variable(FORWARD, "forward")
         self.fixed = _variable(0.0, "fixed")
+        self.rate = _variable(1.0, "rate")
+        self.lift = _variable(1.0, "lift")
         self.exponent = _variable(1.0, "exponent")
         self.uniform = _variable(0.0, "uniform")
         self.warm_up = _variable(0.0, "warm_up")
@@ -115,6 +117,7 @@ class Selector:
         forward = FORWARD if settings.forward is None else settings.forward
         self.forward.assign(forward)
         self.fixed.assign(settings.fixed)
+        self.rate.assign(settings.rate)
         if not strategy.gated:
             self.threshold.assign(-LARGEST)
         elif settings.threshold is not None:
@@ -210,6 +213,7 @@ class Selector:
         self.looked.assign_add(ops.cast(usable, "float32"))
         at = ops.reshape(ops.cast(step % CAPACITY, "int32"), (1, 1))
         opened = ops.cast(is_open, "float32")
+        self.lift.assign(ops.where(is_open, self.rate.value, 1.0))
         self.taus.assign(ops.scatter_update(self.taus, at, ops.reshape(self.tau(), (1,))))
         self.opened.assign(ops.scatter_update(self.opened, at, ops.reshape(opened, (1,))))
         self.total.assign_add(ops.cast(loss, "float32"))

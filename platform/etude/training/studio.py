@@ -55,7 +55,7 @@ FREE = frozenset(
     | {f"optimization.{name}" for name in ("warmup_steps", "warmup_fraction", "momentum_low")}
     | {f"optimization.{name}" for name in ("momentum_high", "batch_norm_momentum", "epochs")}
     | {f"sampling.{name}" for name in ("presample", "threshold", "exponent", "smoothing")}
-    | {f"sampling.{name}" for name in ("warm_up", "cool_down", "forward", "fixed")}
+    | {f"sampling.{name}" for name in ("warm_up", "cool_down", "forward", "fixed", "rate")}
     | {"compute.batch_size", "augmentation.policy"}
 )
 # Those of a step that is open to any policy.

@@ -258,6 +258,8 @@ class Trainer(AveragedModel):
                 backend.gradient,
             )
         self._free_rate = optimizers.has_free_rate(self.optimizer)
+        if self.selector is not None:
+            checks.check_lift(self.recipe, moves=self._free_rate and self._scheduled)
         if self._free_rate and settings.learning_rate is not None and not self._monitored:
             self.optimizer.learning_rate = settings.learning_rate
         self._first_rate = None
@@ -608,6 +610,8 @@ class Trainer(AveragedModel):
             share = self.controls.share()
             if self._free_rate and self._scheduled:
                 rate = self.controls.rate(share)
+                if self.selector is not None:
+                    rate = rate * self.selector.lift.value
                 self.controls.latest.assign(rate)
                 self.optimizer.learning_rate.assign(rate)
             if self._moves["momentum"]:
