@@ -108,7 +108,7 @@ def main() -> None:
             rows.append(row)
             if options.keep:
                 with options.keep.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                    file.write(json.dumps(row, default=str) + "\n")
     say(options, rows)
 
 
