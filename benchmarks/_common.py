@@ -93,4 +93,4 @@ def finish(name: str, **figures: Any) -> None:
         "python": platform.python_version(),
         "cores": os.cpu_count(),
     }
-    print(json.dumps(line), flush=True)
+    print(json.dumps(line, default=str), flush=True)
