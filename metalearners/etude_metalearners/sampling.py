@@ -190,7 +190,7 @@ class Sampling(MetaLearner):
             studio,
             recipe,
             changes=changes,
-            why=_why(predicted, best, forward, watched.taus, heats, won),
+            why=_why(predicted, best, forward, watched.taus, heats, changes.get("rate")),
             evidence={
                 "taus": np.round(watched.taus, 4).tolist(),
                 "strategy": name,
@@ -322,8 +322,9 @@ def _why(
     forward: float,
     taus: Floats,
     heats: Sequence[pairs.Difference],
-    won: bool,
+    rate: float | None,
 ) -> str:
+    """What was found, in words; `rate` is that of the strategy that was adopted."""
     if forward <= 0.0:
         return "What scoring takes could not be told from the clock's noise: it is not tried."
     told = (
@@ -333,9 +334,11 @@ def _why(
     if not heats:
         return f"{told}, below {WORTH:g}."
     sure = heats[0].mean / max(heats[0].error, 1e-12)
-    if won:
+    if rate is not None:
+        lifted = "" if rate == 1.0 else f" at {rate:.2g} times the rate"
         return (
-            f"{told}; in a miniature of the run the loss is lower by {-sure:.1f} standard errors."
+            f"{told}; in a miniature of the run the loss is lower by {-sure:.1f} standard errors"
+            f"{lifted}."
         )
     again = " but not with another order of samples" if len(heats) == 2 else ""
     return f"{told}, and a miniature of the run shows {sure:+.1f} standard errors of loss{again}."

@@ -135,6 +135,7 @@ def test_a_higher_rate_is_learned_where_it_is_better(monkeypatch: pytest.MonkeyP
         wanted = (k**-2 + (36.0 * c) ** -2) ** -0.5
         assert finding.changes.get("rate", 1.0) == pytest.approx(wanted if kept else 1.0)
         assert len(finding.evidence["rates"]) == 2
+        assert (f"at {wanted:.2g} times the rate" in finding.why) == kept
     stated = GIVEN.give(sampling={"rate": 1.5})
     finding, _ = studied(monkeypatch, lifted=0.1, stated=stated)
     assert list(finding.evidence["rates"]) == ["1.5"]
