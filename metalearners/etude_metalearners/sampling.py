@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,7 +18,7 @@ from etude_metalearners._base import MetaLearner, Planned, scoring_seconds
 
 if TYPE_CHECKING:
     from etude.recipe import Recipe
-    from etude.training.studio import Studio
+    from etude.training.studio import Miniature, Studio
 
 Floats = npt.NDArray[np.float64]
 
@@ -133,17 +133,13 @@ class Sampling(MetaLearner):
         if own.presample is not None and recipe.is_given("sampling.presample"):
             sizes = (own.presample,)
         with studio.at(shut):
-            few = opened.give(sampling=FEWEST)
-            step, seconds, fewest = _paces(studio, (opened, few), plan.timed)
-            forward = (seconds - step) / (MEASURED * step) if given is None else given
-            # An eighth was drawn, and the other seven took what is not fixed.
-            fixed = 1.0 - (seconds - fewest) / ((1.0 - LEAST) * step)
-            fixed = float(np.clip(fixed, 0.0, MOST_FIXED)) if strategy.resizes else 0.0
-            if recipe.is_given("sampling.fixed"):
-                fixed = own.fixed
+            measured = strategy.resizes and not recipe.is_given("sampling.fixed")
+            step, forward, fixed = _costs(studio, opened, plan.timed, fewer=measured)
+            forward = forward if given is None else given
+            fixed = fixed if measured else own.fixed if strategy.resizes else 0.0
             rule = Rule(strategy, fixed, own.threshold)
             watched = studio.miniature(shut, plan.steps, samples=SAMPLES, order=0, **options)
-            steps = plan.steps + 6 * plan.timed
+            steps = plan.steps + (6 if measured else 4) * plan.timed
 
             def promised(forward: float) -> dict[float, float]:
                 return {k: rule.speed_up(watched.taus, k, forward) for k in sizes}
@@ -157,40 +153,31 @@ class Sampling(MetaLearner):
                 steps += 2 * plan.timed
                 forward = max(forward, (seconds - plain) / (best * plain))
                 predicted = promised(forward)
-            tried: list[tuple[pairs.Difference, float, float]] = []
-            again: list[pairs.Difference] = []
+            heats = Heats()
             values = {"strategy": name, "presample": best, "fixed": fixed}
             values["forward"] = max(forward, 1e-6)
             if forward > 0.0 and predicted[best] >= WORTH:
                 fewer = max(1, round(plan.steps / rule.cost(watched.taus, best, forward)))
 
-                def heat(rate: float, order: int, uniform: Floats) -> tuple[Any, float, float]:
-                    """A miniature at the same cost; how it differs, its rate, the gate's share."""
-                    chosen = recipe.learn(self.name, sampling=values | {"rate": rate})
-                    found = studio.miniature(chosen, fewer, samples=SAMPLES, order=order, **options)
-                    return pairs.difference(found.losses, uniform), rate, found.share
+                def trained(rate: float | None, order: int) -> Miniature:
+                    """At equal cost: by the strategy at times the rate, or uniformly."""
+                    chosen = shut
+                    if rate is not None:
+                        chosen = recipe.learn(self.name, sampling=values | {"rate": rate})
+                    count = plan.steps if rate is None else fewer
+                    return studio.miniature(chosen, count, samples=SAMPLES, order=order, **options)
 
                 rates: tuple[float, ...] = (1.0, rule.lift(watched.taus, best, forward))
                 if recipe.is_given("sampling.rate"):
                     rates = (own.rate,)
-                tried = sorted(
-                    (heat(rate, 0, watched.losses) for rate in rates), key=lambda one: one[0].mean
-                )
-                steps += len(rates) * fewer
-                if tried[0][0].better:
-                    other = studio.miniature(shut, plan.steps, samples=SAMPLES, order=1, **options)
-                    again.append(heat(tried[0][1], 1, other.losses)[0])
-                    steps += plan.steps + fewer
-        won = bool(again) and again[0].mean < -again[0].error
-        changes: dict[str, Any] = {}
-        if won:
-            changes = values | {"rate": tried[0][1]}
-        heats = [one for one, _, _ in tried[:1]] + again
+                heats = _heats(trained, rates, watched.losses)
+                steps += len(rates) * fewer + (0 if heats.again is None else plan.steps + fewer)
+        changes: dict[str, Any] = values | {"rate": heats.tried[0].rate} if heats.won else {}
         return self.finding(
             studio,
             recipe,
             changes=changes,
-            why=_why(predicted, best, forward, watched.taus, heats, changes.get("rate")),
+            why=_why(predicted, best, forward, watched.taus, heats),
             evidence={
                 "taus": np.round(watched.taus, 4).tolist(),
                 "strategy": name,
@@ -200,14 +187,52 @@ class Sampling(MetaLearner):
                 "speed_ups": {str(k): value for k, value in predicted.items()},
                 "presample": best,
                 "threshold": rule.least(best, forward),
-                "open_share": tried[0][2] if tried else 0.0,
-                "rates": {str(rate): [found.mean, found.error] for found, rate, _ in tried},
-                "heats": [[heat.mean, heat.error] for heat in heats],
+                "open_share": heats.tried[0].share if heats.tried else 0.0,
+                "rates": {str(h.rate): [h.found.mean, h.found.error] for h in heats.tried},
+                "heats": [[found.mean, found.error] for found in heats.of_best],
                 "pareto": probabilities.pareto_speed_up(best, 1.16, forward),
                 "plan": dataclasses.asdict(plan),
             },
             cost=Cost(clock() - start, steps),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Heat:
+    """A miniature by the strategy against a uniform one of the same cost.
+
+    Attributes:
+        found: How losses of single validation samples differ; below 0 where it is better.
+        rate: Times the learning rate while the gate was open.
+        share: Of the steps, in which it was.
+    """
+
+    found: pairs.Difference
+    rate: float
+    share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Heats:
+    """What came of all of them.
+
+    Attributes:
+        tried: One for each rate, the best first.
+        again: The best once more, in another order of samples, where it was better.
+    """
+
+    tried: tuple[Heat, ...] = ()
+    again: Heat | None = None
+
+    @property
+    def of_best(self) -> list[pairs.Difference]:
+        """What the best was in each order of samples."""
+        return [heat.found for heat in (*self.tried[:1], self.again) if heat is not None]
+
+    @property
+    def won(self) -> bool:
+        """Whether it was better again."""
+        return self.again is not None and self.again.found.mean < -self.again.found.error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -300,6 +325,50 @@ def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
     return Plan(steps, part, timed, fixed + 5.0 * steps * costs.step)
 
 
+def _costs(
+    studio: Studio, opened: Recipe, timed: int, *, fewer: bool
+) -> tuple[float, float, float]:
+    """Seconds of a step, and as shares of it scoring a batch, and what is not for its samples.
+
+    Args:
+        studio: With the gate shut.
+        opened: The same with an open gate and whole batches.
+        timed: Steps of a measurement.
+        fewer: Whether to measure the last; else it is 0.
+    """
+    few = (opened.give(sampling=FEWEST),) if fewer else ()
+    step, seconds, *fewest = _paces(studio, (opened, *few), timed)
+    forward = (seconds - step) / (MEASURED * step)
+    batch = opened.compute.batch_size
+    drawn = max(1, int(LEAST * batch)) / batch
+    if not fewest or drawn == 1.0:
+        return step, forward, 0.0
+    # The samples that were not drawn would have taken what is not fixed.
+    fixed = 1.0 - (seconds - fewest[0]) / ((1.0 - drawn) * step)
+    return step, forward, float(np.clip(fixed, 0.0, MOST_FIXED))
+
+
+def _heats(
+    trained: Callable[[float | None, int], Miniature], rates: Sequence[float], uniform: Floats
+) -> Heats:
+    """Tries the strategy at all rates, and the best again if it is better.
+
+    Args:
+        trained: A miniature at so many times the rate, or a uniform one, in an order of samples.
+        rates: Times the learning rate while the gate is open.
+        uniform: Losses of the uniform miniature in the first order.
+    """
+
+    def heat(rate: float, order: int, losses: Floats) -> Heat:
+        found = trained(rate, order)
+        return Heat(pairs.difference(found.losses, losses), rate, found.share)
+
+    tried = sorted((heat(rate, 0, uniform) for rate in rates), key=lambda one: one.found.mean)
+    if not tried[0].found.better:
+        return Heats(tuple(tried))
+    return Heats(tuple(tried), heat(tried[0].rate, 1, trained(None, 1).losses))
+
+
 def _paces(
     studio: Studio, others: Sequence[Recipe], timed: int, rounds: int = 2
 ) -> tuple[float, ...]:
@@ -321,24 +390,25 @@ def _why(
     best: float,
     forward: float,
     taus: Floats,
-    heats: Sequence[pairs.Difference],
-    rate: float | None,
+    heats: Heats,
 ) -> str:
-    """What was found, in words; `rate` is that of the strategy that was adopted."""
+    """What was found, in words."""
     if forward <= 0.0:
         return "What scoring takes could not be told from the clock's noise: it is not tried."
     told = (
         f"Scoring a batch takes {forward:.2f} of a step, and τ ends at {float(taus[-1]):.2f}: "
         f"drawing from {best:g} batches promises a speed-up of {predicted[best]:.2f}"
     )
-    if not heats:
+    if not heats.tried:
         return f"{told}, below {WORTH:g}."
-    sure = heats[0].mean / max(heats[0].error, 1e-12)
-    if rate is not None:
+    best_heat = heats.tried[0]
+    sure = best_heat.found.mean / max(best_heat.found.error, 1e-12)
+    if heats.won:
+        rate = best_heat.rate
         lifted = "" if rate == 1.0 else f" at {rate:.2g} times the rate"
         return (
             f"{told}; in a miniature of the run the loss is lower by {-sure:.1f} standard errors"
             f"{lifted}."
         )
-    again = " but not with another order of samples" if len(heats) == 2 else ""
+    again = " but not with another order of samples" if heats.again is not None else ""
     return f"{told}, and a miniature of the run shows {sure:+.1f} standard errors of loss{again}."

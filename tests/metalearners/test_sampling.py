@@ -142,6 +142,18 @@ def test_a_higher_rate_is_learned_where_it_is_better(monkeypatch: pytest.MonkeyP
     assert "rate" not in finding.changes
 
 
+@pytest.mark.parametrize(("batch", "drawn"), [(64, 8), (12, 1), (4, 1), (1, 1)])
+def test_what_is_fixed_is_told_from_the_samples_that_were_drawn(
+    monkeypatch: pytest.MonkeyPatch, batch: int, drawn: int
+) -> None:
+    seconds = (0.1, 0.1 * (1.0 + 3 * 0.2), 0.1 * (3 * 0.2 + 0.4 + 0.6 * drawn / batch))
+    monkeypatch.setattr(sampling, "_paces", lambda studio, others, timed: seconds)
+    stated = GIVEN.give(compute={"batch_size": batch})
+    step, forward, fixed = sampling._costs(None, stated, 5, fewer=True)
+    assert (step, forward) == pytest.approx((0.1, 0.2))
+    assert fixed == pytest.approx(0.4 if drawn < batch else 0.0)
+
+
 def test_with_xla_whole_batches_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     finding, ran = studied(monkeypatch, stated=GIVEN.give(compute={"xla": True}))
     best = max(sampling.PRESAMPLES, key=lambda k: (k**-2 + 6.0**-4) ** -0.5 / (1.0 + 0.2 * k))
