@@ -8,8 +8,9 @@ is the task's own on images that neither has seen: accuracy, and mean intersecti
 for what TensorFlow does once. With `--keep` a run may be made in pieces: a pair that the file has
 is not run again.
 
-With `--sampling` the arms are `fit` with the study of importance sampling added to the others, and
-`fit` without it.
+With `--sampling` the arms are `fit` with the study of importance sampling and `fit` without it,
+both beside the other studies; with `--alone` as well neither has any other, so that it is begun in
+budgets of a minute or two.
 
 A study is begun only where it can pay. Steps of `nuclei` and `pretrained` take a tenth of a second
 and more on two cores: in less than about 90 s nothing is studied there, and arms differ by chance.
@@ -17,7 +18,7 @@ and more on two cores: in less than about 90 s nothing is studied there, and arm
     python benchmarks/no_harm.py --sets fashion digits --seconds 40
     python benchmarks/no_harm.py --sets pretrained --seeds 0 1 --keep rows.json
     python benchmarks/no_harm.py --sets pretrained --seeds 2 3 4 --keep rows.json
-    python benchmarks/no_harm.py --sampling --sets fashion digits photos sequences
+    python benchmarks/no_harm.py --sampling --alone --sets fashion digits --seconds 100
 """
 
 from __future__ import annotations
@@ -43,12 +44,15 @@ STUDY, NONE, WITH = "study", "none", "sampling"
 MARGINS = {STUDY: 0.01, WITH: 0.005}
 
 
-def fitted(arm: str, start: etude.Recipe) -> dict[str, Any]:
+def fitted(arm: str, start: etude.Recipe, alone: bool) -> dict[str, Any]:
     """What an arm tells `fit`."""
-    if arm == NONE:
+    told: dict[str, Any] = {}
+    if arm == NONE or alone:
         kept = ("compute", "optimization", "regularization", "augmentation")
-        return {"recipe": start, "keep": kept}
-    return {"learners": [etude.metalearners.Sampling()]} if arm == WITH else {}
+        told |= {"recipe": start, "keep": kept}
+    if arm == WITH:
+        told["learners"] = [etude.metalearners.Sampling()]
+    return told
 
 
 def start_of(case: Case) -> etude.Recipe:
@@ -70,7 +74,7 @@ def pair(
         row["load"][arm] = None if options.busy else wait_until_idle(60.0)
         report = etude.fit(
             case.build(seed), case.train, test=case.test, time_budget=options.seconds, seed=seed,
-            verbose=0, **fitted(arm, start),
+            verbose=0, **fitted(arm, start, options.alone),
         )  # fmt: skip
         row[arm] = report.outcome[case.score]
         row["steps"][arm] = report.budget["steps"]
@@ -89,6 +93,7 @@ def main() -> None:
     made.add_argument("--sets", nargs="+", choices=tuple(SETS), default=tuple(SETS)[:4])
     made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     made.add_argument("--sampling", action="store_true", help="only that study is in question")
+    made.add_argument("--alone", action="store_true", help="with `--sampling`: no other study")
     made.add_argument("--seconds", type=float, default=40.0)
     made.add_argument("--keep", type=Path, help="a file of rows: read first, then added to")
     made.add_argument("--busy", action="store_true", help="do not wait for an idle machine")

@@ -27,7 +27,7 @@ PRESAMPLES = (2.0, 3.0, 4.0, 5.0, 6.0)
 # That at which the cost of scoring is measured first.
 MEASURED = 3.0
 # Steps that are timed with and without scoring: as many as take so many seconds, within bounds.
-TIMED_SECONDS, LEAST_TIMED, MOST_TIMED = 0.25, 12, 200
+TIMED_SECONDS, LEAST_TIMED, MOST_TIMED = 0.15, 10, 200
 # Steps of a miniature of the run, and passes over the part of the data that it sees, at most.
 LEAST_STEPS, MOST_STEPS, PASSES, LEAST_PART = 80, 320, 30.0, 256
 # Validation samples that trials are scored on, and how many there must be.
@@ -41,28 +41,32 @@ NEVER = 1e6
 WHOLE = {"fixed": 0.99}
 FEWEST = {"fixed": 0.0, "forward": 1e-6}
 MOST_FIXED = 0.95
-# What scoring a batch takes of a step, for a plan of the study.
-SCORING = 0.6
+# What scoring a batch takes of a step: for a plan of the study, and at the very least.
+SCORING, LEAST_SCORING = 0.6, 0.15
 
 
 class Sampling(MetaLearner):
     """Learns whether drawing samples by the upper bound of their gradients saves time.
 
-    What a forward pass costs is measured, not taken for a third: a step with the gate open against
-    one with it shut, in the same trace; and what of a step is not for its samples, by one on an
-    eighth of them. τ is watched over a miniature of the run: a whole schedule,
+    τ and the gradient's noise scale are watched over a miniature of the run: a whole schedule,
     as many passes as the run makes, over a part of the training set that is as small as it is
     short, so that its end tells of the run's end, where samples differ most. For each k the
-    speed-up follows from the equivalent batch M of k and τ over the cost of a step, which is the
-    gate's rule too: it opens where M is above the cost.
+    speed-up follows from what a step on the equivalent batch M of k and τ brings on, over its
+    cost, which is the gate's rule too: it opens where that is above 1. Where a batch hears the
+    gradient above its noise, M batches bring on less than M.
+
+    What a forward pass costs is measured, not taken for a third: a step with the gate open against
+    one with it shut, in the same trace; and what of a step is not for its samples, by one on an
+    eighth of them. Where nothing would pay even if it cost next to nothing, that is left out.
 
     The strategy is `best_count`, which draws as many samples as give the largest M for the cost;
     or the plain upper bound, a whole batch, where XLA or a loss that is summed wants that.
 
     If the best k promises 5 % or more, the same miniature is run with it, in as much fewer steps as
-    cost the same, at its rate and, while the gate is open, at M times that: what has less variance
-    bears longer steps. The better of both is adopted where the validation loss of single samples is
-    lower beyond 2.8 standard errors, and by one again with another order of samples.
+    cost the same, at its rate and, while the gate is open, at as many times that as a step is
+    worth: what has less variance bears longer ones. The better of both is adopted where the
+    validation loss of single samples is lower beyond 2.8 standard errors, and by one again with
+    another order of samples.
     """
 
     name: ClassVar[str] = "sampling"
@@ -81,11 +85,19 @@ class Sampling(MetaLearner):
         "sampling.threshold",
         "sampling.forward",
         "sampling.fixed",
+        "sampling.noise",
         "sampling.rate",
         "sampling.draws",
     )
     writes: ClassVar[str] = "sampling"
-    sets: ClassVar[tuple[str, ...]] = ("strategy", "presample", "forward", "fixed", "rate")
+    sets: ClassVar[tuple[str, ...]] = (
+        "strategy",
+        "presample",
+        "forward",
+        "fixed",
+        "noise",
+        "rate",
+    )
     gain: ClassVar[float] = 0.1
 
     def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
@@ -111,53 +123,42 @@ class Sampling(MetaLearner):
         return super().obstacle(studio, recipe, planned)
 
     def learn(self, studio: Studio, recipe: Recipe, planned: Planned) -> Finding:
-        """Measures costs and τ, predicts, and tries what promises most."""
+        """Watches τ, measures costs, predicts, and tries what promises most."""
         clock = studio.budget.clock
         start = clock()
         plan = _plan(self.allowance(planned), studio, planned)
         options = {"batch": recipe.compute.batch_size, "part": plan.part}
         own = recipe.sampling
         strategy = _strategy(studio, recipe)
-        name = strategy.name
         shut, opened = (
             recipe.give(
                 sampling={
-                    "strategy": name, "presample": MEASURED, "threshold": limit,
+                    "strategy": strategy.name, "presample": MEASURED, "threshold": limit,
                     "warm_up": 0.0, "cool_down": 0.0, **WHOLE,
                 }
             )
             for limit in (NEVER, -1.0)
         )  # fmt: skip
-        given = own.forward if recipe.is_given("sampling.forward") else None
         sizes: tuple[float, ...] = PRESAMPLES
         if own.presample is not None and recipe.is_given("sampling.presample"):
             sizes = (own.presample,)
         with studio.at(shut):
-            measured = strategy.resizes and not recipe.is_given("sampling.fixed")
-            step, forward, fixed = _costs(studio, opened, plan.timed, fewer=measured)
-            forward = forward if given is None else given
-            fixed = fixed if measured else own.fixed if strategy.resizes else 0.0
-            rule = Rule(strategy, fixed, own.threshold)
             watched = studio.miniature(shut, plan.steps, samples=SAMPLES, order=0, **options)
-            steps = plan.steps + (6 if measured else 4) * plan.timed
-
-            def promised(forward: float) -> dict[float, float]:
-                return {k: rule.speed_up(watched.taus, k, forward) for k in sizes}
-
-            predicted = promised(max(0.0, forward))
-            best = max(predicted, key=lambda k: predicted[k])
-            if forward > 0.0 and predicted[best] >= WORTH and given is None:
-                # What is to be adopted is timed itself, and the dearer of both counts.
-                at_best = opened.give(sampling={"presample": best})
-                plain, seconds = _paces(studio, (at_best,), plan.timed, rounds=1)
-                steps += 2 * plan.timed
-                forward = max(forward, (seconds - plain) / (best * plain))
-                predicted = promised(forward)
-            heats = Heats()
-            values = {"strategy": name, "presample": best, "fixed": fixed}
-            values["forward"] = max(forward, 1e-6)
-            if forward > 0.0 and predicted[best] >= WORTH:
-                fewer = max(1, round(plan.steps / rule.cost(watched.taus, best, forward)))
+            rule = _hoped(strategy, recipe, watched.noise)
+            steps, best, heats = plan.steps, rule.best(watched.taus, sizes), Heats()
+            timed = _pays(rule, watched.taus, best)
+            if timed:
+                rule, more = _timed(studio, recipe, opened, rule, watched.taus, sizes, plan.timed)
+                steps, best = steps + more, rule.best(watched.taus, sizes)
+            values = {
+                "strategy": strategy.name,
+                "presample": best,
+                "forward": max(rule.forward, 1e-6),
+                "fixed": rule.fixed,
+                "noise": None if rule.noise == probabilities.DROWNED else rule.noise,
+            }
+            if _pays(rule, watched.taus, best):
+                fewer = max(1, round(plan.steps / rule.cost(watched.taus, best)))
 
                 def trained(rate: float | None, order: int) -> Miniature:
                     """At equal cost: by the strategy at times the rate, or uniformly."""
@@ -167,7 +168,7 @@ class Sampling(MetaLearner):
                     count = plan.steps if rate is None else fewer
                     return studio.miniature(chosen, count, samples=SAMPLES, order=order, **options)
 
-                rates: tuple[float, ...] = (1.0, rule.lift(watched.taus, best, forward))
+                rates: tuple[float, ...] = (1.0, rule.lift(watched.taus, best))
                 if recipe.is_given("sampling.rate"):
                     rates = (own.rate,)
                 heats = _heats(trained, rates, watched.losses)
@@ -177,20 +178,21 @@ class Sampling(MetaLearner):
             studio,
             recipe,
             changes=changes,
-            why=_why(predicted, best, forward, watched.taus, heats),
+            why=_why(rule, watched.taus, best, heats, timed),
             evidence={
                 "taus": np.round(watched.taus, 4).tolist(),
-                "strategy": name,
-                "forward": forward,
-                "fixed": fixed,
-                "step_seconds": step,
-                "speed_ups": {str(k): value for k, value in predicted.items()},
+                "noise": watched.noise,
+                "strategy": strategy.name,
+                "timed": timed,
+                "forward": rule.forward,
+                "fixed": rule.fixed,
+                "speed_ups": {str(k): rule.speed_up(watched.taus, k) for k in sizes},
                 "presample": best,
-                "threshold": rule.least(best, forward),
+                "threshold": rule.least(best),
                 "open_share": heats.tried[0].share if heats.tried else 0.0,
                 "rates": {str(h.rate): [h.found.mean, h.found.error] for h in heats.tried},
                 "heats": [[found.mean, found.error] for found in heats.of_best],
-                "pareto": probabilities.pareto_speed_up(best, 1.16, forward),
+                "pareto": probabilities.pareto_speed_up(best, 1.16, rule.forward),
                 "plan": dataclasses.asdict(plan),
             },
             cost=Cost(clock() - start, steps),
@@ -241,45 +243,60 @@ class Rule:
 
     Attributes:
         strategy: By which samples are drawn.
+        forward: What scoring a batch takes, as a share of a step; where it could not be told from
+            the clock's noise at most 0, and counts for 0.
         fixed: What a step takes however many samples it is on, as a share of one on a batch.
+        noise: The gradient noise scale over the batch.
         threshold: τ above which it is open; `None` for that above which it pays.
     """
 
     strategy: Presampled
+    forward: float
     fixed: float = 0.0
+    noise: float = probabilities.DROWNED
     threshold: float | None = None
 
-    def least(self, presample: float, forward: float) -> float:
-        """τ above which it is open, with so many batches to draw from at that cost."""
+    def least(self, presample: float) -> float:
+        """τ above which it is open, with so many batches to draw from."""
         if self.threshold is not None:
             return self.threshold
-        return self.strategy.break_even(presample, max(0.0, forward), self.fixed)
+        return self.strategy.break_even(presample, *self._costs())
 
-    def worth(self, taus: Floats, presample: float, forward: float) -> Floats:
-        """Equivalent batch and cost of each step, `(steps, 2)`; 1 and 1 where the gate is shut."""
-        least = self.least(presample, forward)
+    def worth(self, taus: Floats, presample: float) -> Floats:
+        """How many uniform steps each is worth, and how many it costs, `(steps, 2)`.
+
+        1 and 1 where the gate is shut.
+        """
+        least, costs = self.least(presample), self._costs()
         return np.asarray(
             [
-                self.strategy.worth(tau, presample, forward, self.fixed) if tau > least else (1, 1)
+                self.strategy.worth(tau, presample, *costs) if tau > least else (1.0, 1.0)
                 for tau in taus
             ],
             np.float64,
         )
 
-    def speed_up(self, taus: Floats, presample: float, forward: float) -> float:
+    def speed_up(self, taus: Floats, presample: float) -> float:
         """By how much a run is faster whose τ goes that way."""
-        equivalent, cost = self.worth(taus, presample, forward).T
-        return probabilities.over_a_run(equivalent / cost)
+        worth, cost = self.worth(taus, presample).T
+        return probabilities.over_a_run(worth / cost)
 
-    def lift(self, taus: Floats, presample: float, forward: float) -> float:
-        """The mean equivalent batch while the gate is open: how much longer steps may be then."""
-        equivalent, _ = self.worth(taus, presample, forward).T
-        opened = taus > self.least(presample, forward)
-        return float(max(1.0, np.mean(equivalent[opened]))) if opened.any() else 1.0
+    def best(self, taus: Floats, sizes: Sequence[float]) -> float:
+        """The k, of those, that makes such a run the fastest."""
+        return max(sizes, key=lambda presample: self.speed_up(taus, presample))
 
-    def cost(self, taus: Floats, presample: float, forward: float) -> float:
+    def lift(self, taus: Floats, presample: float) -> float:
+        """What steps are worth while the gate is open, on average: how much longer they may be."""
+        worth, _ = self.worth(taus, presample).T
+        opened = taus > self.least(presample)
+        return float(max(1.0, np.mean(worth[opened]))) if opened.any() else 1.0
+
+    def cost(self, taus: Floats, presample: float) -> float:
         """The mean cost of a step of such a run, in uniform steps."""
-        return float(np.mean(self.worth(taus, presample, forward)[:, 1]))
+        return float(np.mean(self.worth(taus, presample)[:, 1]))
+
+    def _costs(self) -> tuple[float, float, float]:
+        return max(0.0, self.forward), self.fixed, self.noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -325,10 +342,59 @@ def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
     return Plan(steps, part, timed, fixed + 5.0 * steps * costs.step)
 
 
-def _costs(
-    studio: Studio, opened: Recipe, timed: int, *, fewer: bool
-) -> tuple[float, float, float]:
-    """Seconds of a step, and as shares of it scoring a batch, and what is not for its samples.
+def _hoped(strategy: Presampled, recipe: Recipe, noise: float | None) -> Rule:
+    """The rule if steps cost as little as they may, but for what is known."""
+    own = recipe.sampling
+    forward = own.forward if recipe.is_given("sampling.forward") else None
+    noise = own.noise if recipe.is_given("sampling.noise") else noise
+    return Rule(
+        strategy,
+        LEAST_SCORING if forward is None else forward,
+        own.fixed if strategy.resizes else 0.0,
+        probabilities.DROWNED if noise is None else noise,
+        own.threshold,
+    )
+
+
+def _pays(rule: Rule, taus: Floats, presample: float) -> bool:
+    """Whether it promises so much that it is tried."""
+    return rule.forward > 0.0 and rule.speed_up(taus, presample) >= WORTH
+
+
+def _timed(
+    studio: Studio,
+    recipe: Recipe,
+    opened: Recipe,
+    rule: Rule,
+    taus: Floats,
+    sizes: Sequence[float],
+    timed: int,
+) -> tuple[Rule, int]:
+    """The rule by what steps cost here, of what is not given, and how many were timed."""
+    resizes = rule.strategy.resizes and not recipe.is_given("sampling.fixed")
+    free = not recipe.is_given("sampling.forward")
+    if not (resizes or free):
+        return rule, 0
+    forward, fixed = _costs(studio, opened, timed, fewer=resizes)
+    steps = (6 if resizes else 4) * timed
+    rule = dataclasses.replace(
+        rule,
+        forward=forward if free else rule.forward,
+        fixed=fixed if resizes else rule.fixed,
+    )
+    best = rule.best(taus, sizes)
+    if free and _pays(rule, taus, best):
+        # What is to be adopted is timed itself, and the dearer of both counts.
+        at_best = opened.give(sampling={"presample": best})
+        plain, seconds = _paces(studio, (at_best,), timed, rounds=1)
+        again = (seconds - plain) / (best * plain)
+        rule = dataclasses.replace(rule, forward=max(rule.forward, again))
+        steps += 2 * timed
+    return rule, steps
+
+
+def _costs(studio: Studio, opened: Recipe, timed: int, *, fewer: bool) -> tuple[float, float]:
+    """As shares of a step, scoring a batch and what is not for its samples.
 
     Args:
         studio: With the gate shut.
@@ -342,10 +408,10 @@ def _costs(
     batch = opened.compute.batch_size
     drawn = max(1, int(LEAST * batch)) / batch
     if not fewest or drawn == 1.0:
-        return step, forward, 0.0
+        return forward, 0.0
     # The samples that were not drawn would have taken what is not fixed.
     fixed = 1.0 - (seconds - fewest[0]) / ((1.0 - drawn) * step)
-    return step, forward, float(np.clip(fixed, 0.0, MOST_FIXED))
+    return forward, float(np.clip(fixed, 0.0, MOST_FIXED))
 
 
 def _heats(
@@ -385,19 +451,17 @@ def _paces(
     return tuple(map(min, zip(*found, strict=True)))
 
 
-def _why(
-    predicted: dict[float, float],
-    best: float,
-    forward: float,
-    taus: Floats,
-    heats: Heats,
-) -> str:
+def _why(rule: Rule, taus: Floats, best: float, heats: Heats, timed: bool) -> str:
     """What was found, in words."""
-    if forward <= 0.0:
+    if rule.forward <= 0.0:
         return "What scoring takes could not be told from the clock's noise: it is not tried."
+    heard = f" The noise scale is {rule.noise:.1f} batches."
+    heard = "" if rule.noise == probabilities.DROWNED else heard
+    cost = "Scoring a batch takes" if timed else "If scoring a batch took only"
     told = (
-        f"Scoring a batch takes {forward:.2f} of a step, and τ ends at {float(taus[-1]):.2f}: "
-        f"drawing from {best:g} batches promises a speed-up of {predicted[best]:.2f}"
+        f"τ ends at {float(taus[-1]):.2f}.{heard} {cost} {rule.forward:.2f} of a step"
+        f"{': drawing' if timed else ', drawing'} from {best:g} batches "
+        f"{'promises' if timed else 'would promise'} a speed-up of {rule.speed_up(taus, best):.2f}"
     )
     if not heats.tried:
         return f"{told}, below {WORTH:g}."

@@ -126,6 +126,8 @@ class Sampling:
         forward: What scoring a batch takes, as a share of a step; left out, a third.
         fixed: What a step takes however many samples it is on, as a share of one on a batch, for
             strategies that draw as many as pay.
+        noise: The gradient noise scale over the batch: where that is small, less variance is worth
+            less, and the gate opens later; left out, it is taken for infinite.
         rate: Times the learning rate in steps in which samples are chosen: gradients of less
             variance bear longer ones.
         draws: Of strategies that weigh what they draw: `"systematic"`, at even distances along the
@@ -144,6 +146,7 @@ class Sampling:
     resolution: float = 1.0
     forward: float | None = None
     fixed: float = 0.0
+    noise: float | None = None
     rate: float = 1.0
     draws: str = "own"
 
@@ -209,6 +212,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = types.MappingProxyType(
         "sampling.resolution": (0.05, 1.0),
         "sampling.forward": (1e-6, 1e3),
         "sampling.fixed": (0.0, 0.99),
+        "sampling.noise": (1e-6, 1e12),
         "sampling.rate": (1e-3, 1e3),
     }
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ from etude.problem import Problem
 from etude.recipe import Recipe
 from etude.sampling.strategies.best_count import BestCount
 from etude.sampling.strategies.upper_bound import UpperBound
+from etude.training.sample_gradients import SampleGradients
 from etude.training.studio import Miniature, Pace, Studio
 from etude_metalearners import Sampling, sampling
 from etude_metalearners._base import Planned
@@ -33,30 +35,40 @@ def open_studio(stated: Recipe = GIVEN, count: int = 800, model: Any = None) -> 
 
 def test_a_speed_up_counts_only_where_the_gate_is_open() -> None:
     high, low, forward, k = 8.0, 1.2, 0.3, 4.0
-    rule = sampling.Rule(UpperBound())
+    rule = sampling.Rule(UpperBound(), forward)
     gain = (k**-2 + high**-4) ** -0.5 / (1.0 + k * forward)
     assert gain > 1.3
-    assert rule.speed_up(np.full(5, high), k, forward) == pytest.approx(gain)
-    assert rule.speed_up(np.array([0.0, low, low]), k, forward) == pytest.approx(1.0)
+    assert rule.speed_up(np.full(5, high), k) == pytest.approx(gain)
+    assert rule.speed_up(np.array([0.0, low, low]), k) == pytest.approx(1.0)
     both = np.array([low, high])
-    assert rule.speed_up(both, k, forward) == pytest.approx(2.0 / (1.0 + 1.0 / gain))
+    assert rule.speed_up(both, k) == pytest.approx(2.0 / (1.0 + 1.0 / gain))
     worse = (k**-2 + low**-4) ** -0.5 / (1.0 + k * forward)
     assert worse < 1.0
-    always = sampling.Rule(UpperBound(), threshold=0.0)
-    assert always.speed_up(both, k, forward) == pytest.approx(2.0 / (1.0 / worse + 1.0 / gain))
-    alone = sampling.Rule(UpperBound("independent"))
-    for one in (rule, sampling.Rule(UpperBound(), threshold=2.0), alone):
-        assert one.cost(both, k, forward) == pytest.approx(1.0 + 0.5 * k * forward)
-    assert always.least(k, forward) == 0.0
-    assert alone.least(k, forward) > rule.least(k, forward)
+    always = sampling.Rule(UpperBound(), forward, threshold=0.0)
+    assert always.speed_up(both, k) == pytest.approx(2.0 / (1.0 / worse + 1.0 / gain))
+    alone = sampling.Rule(UpperBound("independent"), forward)
+    for one in (rule, sampling.Rule(UpperBound(), forward, threshold=2.0), alone):
+        assert one.cost(both, k) == pytest.approx(1.0 + 0.5 * k * forward)
+    assert always.least(k) == 0.0
+    assert alone.least(k) > rule.least(k)
     # Fewer draws for nearly the same, and half of what is not drawn is saved.
-    fewer = sampling.Rule(BestCount(), fixed=0.5)
+    fewer = sampling.Rule(BestCount(), forward, fixed=0.5)
     share = (k * k * 3.4 / high**4) ** (1 / 3)  # (k φ + f) / (1 - f) = 1.7 / .5
     cost = k * forward + 0.5 + 0.5 * share
-    assert fewer.cost(np.full(3, high), k, forward) == pytest.approx(cost)
-    assert fewer.speed_up(np.full(3, high), k, forward) == pytest.approx(
+    assert fewer.cost(np.full(3, high), k) == pytest.approx(cost)
+    assert fewer.speed_up(np.full(3, high), k) == pytest.approx(
         (k**-2 + (share * high**2) ** -2) ** -0.5 / cost
     )
+    # Of a gradient that is heard, only its noise is less.
+    heard = sampling.Rule(UpperBound(), forward, noise=2.0)
+    equivalent = gain * (1.0 + k * forward)
+    steps = 3.0 / (1.0 + 2.0 / equivalent)
+    always = dataclasses.replace(heard, threshold=0.0)
+    assert always.lift(np.full(5, high), k) == pytest.approx(steps)
+    assert always.speed_up(np.full(5, high), k) == pytest.approx(steps / (1.0 + k * forward))
+    assert heard.least(k) > rule.least(k)
+    assert rule.best(np.full(5, high), (2.0, 4.0)) == 4.0
+    assert heard.best(np.full(5, high), (2.0, 4.0)) == 2.0
 
 
 def studied(
@@ -68,6 +80,7 @@ def studied(
     fixed: float = 0.4,
     gains: tuple[float, float] = (0.2, 0.2),
     lifted: float = -0.5,
+    noise: float | None = None,
     stated: Recipe = GIVEN,
 ) -> tuple[Finding, list[tuple[float | None, int, int]]]:
     """What is found where steps, τ and losses are what they are said to be."""
@@ -94,7 +107,7 @@ def studied(
         rng = np.random.default_rng([order, shut])
         gain = gains[order] + (lifted if recipe.sampling.rate != 1.0 else 0.0)
         losses = 1.0 - (0.0 if shut else gain) + 0.01 * rng.normal(size=200)
-        return Miniature(np.full(steps, tau), 0.0 if shut else 1.0, losses)
+        return Miniature(np.full(steps, tau), 0.0 if shut else 1.0, noise, losses)
 
     monkeypatch.setattr(studio, "at", at)
     monkeypatch.setattr(studio, "pace", pace)
@@ -149,8 +162,8 @@ def test_what_is_fixed_is_told_from_the_samples_that_were_drawn(
     seconds = (0.1, 0.1 * (1.0 + 3 * 0.2), 0.1 * (3 * 0.2 + 0.4 + 0.6 * drawn / batch))
     monkeypatch.setattr(sampling, "_paces", lambda studio, others, timed: seconds)
     stated = GIVEN.give(compute={"batch_size": batch})
-    step, forward, fixed = sampling._costs(None, stated, 5, fewer=True)
-    assert (step, forward) == pytest.approx((0.1, 0.2))
+    forward, fixed = sampling._costs(None, stated, 5, fewer=True)
+    assert forward == pytest.approx(0.2)
     assert fixed == pytest.approx(0.4 if drawn < batch else 0.0)
 
 
@@ -166,7 +179,8 @@ def test_with_xla_whole_batches_are_drawn(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("options", "trials", "why"),
     [
-        ({"tau": 1.15}, 1, "below 1.05"),
+        ({"tau": 1.15}, 1, "took only 0.15 of a step"),
+        ({"noise": 0.1, "fixed": 0.9}, 1, "The noise scale is 0.1 batches"),
         ({"forward": 3.0}, 1, "below 1.05"),
         ({"dearer": 1.0}, 1, "takes 1.00 of a step"),
         ({"forward": 0.0}, 1, "could not be told"),
@@ -183,6 +197,20 @@ def test_what_does_not_pay_stays_off(
     assert finding.changes == {}
     assert len(ran) == trials
     assert why in finding.why
+    assert finding.evidence["timed"] == ("tau" not in options)
+
+
+def test_noise_is_learned_where_the_gradient_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding, _ = studied(monkeypatch, noise=20.0)
+    assert finding.changes["noise"] == 20.0
+    drowned, _ = studied(monkeypatch)
+    assert "noise" not in drowned.changes
+    assert finding.changes["presample"] <= drowned.changes["presample"]
+    best = str(finding.changes["presample"])
+    assert finding.evidence["speed_ups"][best] < drowned.evidence["speed_ups"][best]
+    stated, own = GIVEN.give(sampling={"noise": 1e6}), drowned.evidence["speed_ups"]
+    given, _ = studied(monkeypatch, noise=20.0, stated=stated)
+    assert given.evidence["speed_ups"] == pytest.approx(own, rel=1e-4)
 
 
 def test_numbers_of_ones_own_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +234,30 @@ def test_obstacles(stated: Recipe, planned: Planned, count: int, why: str) -> No
     assert obstacle is not None
     assert why in obstacle
     assert Sampling().obstacle(open_studio(), GIVEN, LONG) is None
+
+
+def test_a_miniature_tells_the_noise_scale() -> None:
+    """That of all training samples at weights that stand still, from their own gradients."""
+    keras.utils.set_random_seed(0)
+    still = GIVEN.give(
+        optimization={"learning_rate": 1e-9},
+        sampling={"strategy": "best_count", "presample": 3.0, "threshold": sampling.NEVER},
+    )
+    layers = keras.layers
+    stack = [layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(4)]
+    studio = open_studio(still, model=keras.Sequential([layers.Input((8, 8, 1)), *stack]))
+    studio.measure()
+    size = studio.train.size
+    assert size is not None
+    with studio.at(still):
+        found = studio.miniature(still, 320, batch=16, part=size, samples=100, order=0)
+    batch = next(iter(studio.problem.train.shuffled(size, seed=0)))
+    x, y = (np.asarray(part, np.float32) for part in batch[:2])
+    gradients = SampleGradients(studio.problem.model, studio.problem.loss)
+    mean = float(np.sum(gradients.mean(x, y, np.ones(size)) ** 2))
+    expected = (float(np.mean(gradients.norms(x, y) ** 2)) - mean) / mean
+    assert found.noise is not None
+    assert 16 * found.noise == pytest.approx(expected, rel=0.3)
 
 
 def test_a_real_study_leaves_no_trace_and_watches_tau(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,25 @@ def test_the_best_count_is_that_of_a_search(
     assert least <= UpperBound(draws).break_even(presample, forward, fixed) + 1e-9
     worth, cost = BestCount(draws).worth(least, presample, forward, fixed)
     assert worth / cost == pytest.approx(1.0)
+    for noise in (10.0, 1.0):
+        # The less a batch drowns in noise, the later it pays to have less of it.
+        before, least = least, UpperBound(draws).break_even(presample, forward, fixed, noise)
+        assert least >= before
+        if np.isfinite(least):
+            worth, cost = UpperBound(draws).worth(least, presample, forward, fixed, noise)
+            assert worth / cost == pytest.approx(1.0)
+
+
+def test_of_less_noise_only_the_noise_is_taken_away() -> None:
+    """Steps needed to a loss are in proportion to 1 + n / M."""
+    for equivalent in (1.0, 2.5, 6.0):
+        assert probabilities.progress(equivalent) == pytest.approx(equivalent)
+        assert probabilities.progress(equivalent, 1e-9) == pytest.approx(1.0)
+        alone, larger = 1.0 + 3.0, 1.0 + 3.0 / equivalent
+        assert probabilities.progress(equivalent, 3.0) == pytest.approx(alone / larger)
+    # A smaller batch is not what choosing samples is to be praised for.
+    for noise in (1e12, 3.0, 1e-9):
+        assert probabilities.progress(0.5, noise) == pytest.approx(0.5)
 
 
 def test_a_run_is_as_fast_as_its_steps_on_harmonic_average() -> None:

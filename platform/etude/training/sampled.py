@@ -54,12 +54,12 @@ def finding(
     speed_up = None
     if isinstance(selector.strategy, Presampled) and selector.strategy.gated:
         threshold = float(host(selector.threshold))
-        fixed = selector.settings.fixed
-        worth = [selector.strategy.worth(tau, presample, forward, fixed) for tau in taus]
+        fixed, noise = selector.settings.fixed, selector.noise
+        worth = [selector.strategy.worth(tau, presample, forward, fixed, noise) for tau in taus]
         speed_up = probabilities.over_a_run(
             [
-                equivalent / cost if tau > threshold else 1.0
-                for tau, (equivalent, cost) in zip(taus, worth, strict=True)
+                steps / cost if tau > threshold else 1.0
+                for tau, (steps, cost) in zip(taus, worth, strict=True)
             ]
         )
         told |= {

@@ -124,7 +124,7 @@ class Selector:
             self.threshold.assign(settings.threshold)
         else:
             assert isinstance(strategy, Presampled)
-            least = strategy.break_even(self.presample, forward, settings.fixed)
+            least = strategy.break_even(self.presample, forward, settings.fixed, self.noise)
             self.threshold.assign(min(least, LARGEST))
 
     def always(self) -> None:
@@ -137,6 +137,12 @@ class Selector:
         """k, the size of the larger batch over that of the batch."""
         own = self.settings.presample
         return float(getattr(self.strategy, "presample", 1.0) if own is None else own)
+
+    @property
+    def noise(self) -> float:
+        """The gradient noise scale over the batch."""
+        own = self.settings.noise
+        return probabilities.DROWNED if own is None else own
 
     def extra(self, batch: int) -> int:
         """How many samples are read beside a batch, to draw from both."""

@@ -24,7 +24,7 @@ from etude.errors import RunError
 from etude.inspection import compiled
 from etude.optim import _registry as optimizers
 from etude.recipe import Recipe
-from etude.training import memory, selecting, variance_reduced
+from etude.training import memory, noise_scale, selecting, variance_reduced
 from etude.training.augmenting import OpenTo
 from etude.training.backends.tensorflow import OUT_OF_MEMORY
 from etude.training.checks import takes_soft_labels
@@ -55,7 +55,7 @@ FREE = frozenset(
     | {f"optimization.{name}" for name in ("warmup_steps", "warmup_fraction", "momentum_low")}
     | {f"optimization.{name}" for name in ("momentum_high", "batch_norm_momentum", "epochs")}
     | {f"sampling.{name}" for name in ("presample", "threshold", "exponent", "smoothing")}
-    | {f"sampling.{name}" for name in ("warm_up", "cool_down", "forward", "fixed", "rate")}
+    | {f"sampling.{name}" for name in ("warm_up", "cool_down", "forward", "fixed", "noise", "rate")}
     | {"compute.batch_size", "augmentation.policy"}
 )
 # Those of a step that is open to any policy.
@@ -89,11 +89,14 @@ class Miniature:
     Attributes:
         taus: τ after every step, `(steps,)` float64.
         share: Of the steps, in which samples were chosen.
+        noise: The gradient noise scale over the batch, in the second half of the steps; `None`
+            where the gradient drowns in its noise.
         losses: The loss of each of the validation samples asked for, `(samples,)` float64.
     """
 
     taus: np.ndarray[Any, Any]
     share: float
+    noise: float | None
     losses: np.ndarray[Any, Any]
 
 
@@ -528,16 +531,25 @@ class Studio:
             before = self.trainer
             self.build(recipe)
             assert self.trainer is before, "another trace"
-            selector = self.trainer.selector
-            assert selector is not None
+            selector, meter = self.trainer.selector, self.trainer.meter
+            assert selector is not None and meter is not None
             multiple = self.recipe.compute.steps_per_execution
             steps = math.ceil(steps / multiple) * multiple
             self._begin(0, steps)
+            meter.begin()
+            first = meter.done
             reader = Reader(self.trainer, None, self.on_step)
             self._fit(steps, [reader], batch=batch, order=order, part=part)
             taus, opened = selector.recorded(0, steps)
+            norms = meter.norms((first + meter.done) // 2)
+            noise = noise_scale.measured(*norms, batch)
             self._forget_parts()
-            return Miniature(taus, float(opened.mean()), self._sample_losses(samples))
+            return Miniature(
+                taus,
+                float(opened.mean()),
+                None if noise is None else noise / batch,
+                self._sample_losses(samples),
+            )
 
     def _forget_parts(self) -> None:
         """Lets go of pipelines of a part of the data, with what of a stream they hold."""

@@ -12,6 +12,7 @@ from keras import ops
 from scipy import optimize
 
 from etude.sampling import drawing, probabilities
+from etude.sampling.probabilities import DROWNED
 
 Score = Literal["bound", "loss"]
 """What samples are told apart by: the bound of the gradient's norm, or the loss."""
@@ -113,33 +114,47 @@ class Presampled(abc.ABC):
         return ops.cast(ops.clip(ops.ceil(wanted - 1e-3), least, size), "int32")
 
     def worth(
-        self, tau: float, presample: float, forward: float, fixed: float = 0.0
+        self,
+        tau: float,
+        presample: float,
+        forward: float,
+        fixed: float = 0.0,
+        noise: float = DROWNED,
     ) -> tuple[float, float]:
-        """The equivalent batch of a step with the gate open, and its cost, over those of a batch.
+        """How many uniform steps one with the gate open is worth, and how many it costs.
 
         Args:
             tau: √(B Σ p²); one below 1 counts for 1.
             presample: k.
             forward: As of `Numbers`.
             fixed: As of `Numbers`.
+            noise: The gradient noise scale over the batch.
         """
         tau = max(1.0, tau)
         share = min(1.0, max(LEAST, self.share(tau, presample, forward, fixed)))
         equivalent = probabilities.equivalent_batch(tau, presample, self.draws, share)
-        return equivalent, probabilities.cost(presample, forward, share, fixed)
+        cost = probabilities.cost(presample, forward, share, fixed)
+        return probabilities.progress(equivalent, noise), cost
 
-    def break_even(self, presample: float, forward: float, fixed: float = 0.0) -> float:
+    def break_even(
+        self,
+        presample: float,
+        forward: float,
+        fixed: float = 0.0,
+        noise: float = DROWNED,
+    ) -> float:
         """The τ above which it saves time; infinite where no τ does.
 
         Args:
             presample: k.
             forward: As of `Numbers`.
             fixed: As of `Numbers`.
+            noise: The gradient noise scale over the batch.
         """
 
         def gain(exponent: float) -> float:
-            equivalent, cost = self.worth(math.exp(exponent), presample, forward, fixed)
-            return math.log(equivalent / cost)
+            worth, cost = self.worth(math.exp(exponent), presample, forward, fixed, noise)
+            return math.log(worth / cost)
 
         if gain(HIGHEST) <= 0.0:
             return math.inf
