@@ -164,6 +164,21 @@ class Augmentation:
 
 
 @dataclasses.dataclass(frozen=True)
+class Semisupervised:
+    """What images without labels are for.
+
+    Attributes:
+        batch_norm: Whether batch normalization goes by them too: `"labelled"` samples alone;
+            `"joint"`, one pass over both, whose gradient goes through the statistics; or
+            `"two_step"`, statistics of both from a pass of their own, constants for the gradient.
+        unlabeled: How many of them come with a batch, over its size.
+    """
+
+    batch_norm: str = "labelled"
+    unlabeled: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Mark:
     """Where a value came from: `"given"` by the user, `"learned"` by a meta-learner, or
     `"default"`."""
@@ -214,6 +229,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = types.MappingProxyType(
         "sampling.fixed": (0.0, 0.99),
         "sampling.noise": (1e-6, 1e12),
         "sampling.rate": (1e-3, 1e3),
+        "semisupervised.unlabeled": (1e-3, 1e3),
     }
 )
 
@@ -224,6 +240,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
         "regularization.early_stopping": ("none", "gl", "pq", "up"),
         "sampling.class_weight": ("none", "balanced"),
         "sampling.draws": ("own", "systematic", "independent"),
+        "semisupervised.batch_norm": ("labelled", "joint", "two_step"),
     }
 )
 
@@ -247,6 +264,7 @@ class Recipe:
     regularization: Regularization = Regularization()
     sampling: Sampling = Sampling()
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    semisupervised: Semisupervised = Semisupervised()
     marks: tuple[tuple[str, Mark], ...] = ()
 
     def __post_init__(self) -> None:
@@ -434,6 +452,7 @@ _GROUPS: Mapping[str, type] = types.MappingProxyType(
         "regularization": Regularization,
         "sampling": Sampling,
         "augmentation": Augmentation,
+        "semisupervised": Semisupervised,
     }
 )
 

@@ -116,7 +116,10 @@ class Resident:
 
 
 def sample_spec(spec: Any) -> Any:
-    """The element spec of the samples that a spec of ids stands for; any other as it is."""
+    """The element spec of the samples that a batch of ids, or its spec, stands for.
+
+    Any other is given back as it is.
+    """
     key = next(iter(spec)) if isinstance(spec, Mapping) and len(spec) == 1 else None
     if not isinstance(key, str) or key not in _residents:
         return spec
@@ -138,13 +141,36 @@ def with_beside(batches: tf.data.Dataset, beside: tf.data.Dataset) -> tf.data.Da
     return untuned(tf.data.Dataset.zip({"batch": batches, "beside": beside}))
 
 
-def in_rows(data: tf.data.Dataset, columns: int) -> tf.data.Dataset:
+def with_unlabeled(batches: tf.data.Dataset, images: tf.data.Dataset) -> tf.data.Dataset:
+    """Batches, which may have samples beside them, each with images without labels as well."""
+
+    def joined(batch: Any, images: Any) -> Any:
+        own = batch if _accompanied(batch) else {"batch": batch}
+        return {**own, "unlabeled": images}
+
+    both = tf.data.Dataset.zip((batches, images)).map(joined)
+    length = batches.cardinality()
+    if length != tf.data.UNKNOWN_CARDINALITY:
+        # Of images that stream nobody knows how many there are, but that they never end.
+        both = both.apply(tf.data.experimental.assert_cardinality(length))
+    return untuned(both)
+
+
+def in_rows(
+    data: tf.data.Dataset, columns: int, whole: str = "beside", rows: str = "rows"
+) -> tf.data.Dataset:
     """Batches with samples beside them, `columns` beside each of their own: `(batch, columns, …)`.
 
     A distribution strategy splits all parts of a batch by their first axis, into as many rows.
+
+    Args:
+        data: The batches.
+        columns: How many there are beside each sample.
+        whole: The name under which they are beside it.
+        rows: That under which they come in rows.
     """
 
-    def rows(element: Any) -> Any:
+    def cut(element: Any) -> Any:
         count = tf.shape(tf.nest.flatten(element["batch"])[0])[0]
 
         def of(part: Any) -> Any:
@@ -153,29 +179,45 @@ def in_rows(data: tf.data.Dataset, columns: int) -> tf.data.Dataset:
             found.set_shape([None, columns, *part.shape[1:]])
             return found
 
-        return {"batch": element["batch"], "rows": tf.nest.map_structure(of, element["beside"])}
+        others = {name: part for name, part in element.items() if name != whole}
+        return {**others, rows: tf.nest.map_structure(of, element[whole])}
 
-    return untuned(data.map(rows))
+    return untuned(data.map(cut))
 
 
 def own_part(data: Any) -> Any:
     """A batch, or its spec, without what is read beside it."""
-    beside = isinstance(data, Mapping) and set(data) in ({"batch", "beside"}, {"batch", "rows"})
-    return data["batch"] if beside else data
+    return data["batch"] if _accompanied(data) else data
 
 
 def parted(data: Any) -> tuple[Any, Any]:
     """A batch, and what is read beside it to draw samples from; `None` where nothing is."""
-    own = own_part(data)
-    if own is data:
-        return data, None
-    if "beside" in data:
-        return own, data["beside"]
+    return own_part(data), _beside(data, "beside", "rows")
+
+
+def unlabeled_part(data: Any) -> Any:
+    """Images without labels that are read beside a batch; `None` where none are."""
+    found = _beside(data, "unlabeled", "unlabeled_rows")
+    return None if found is None else gather(found)[1]
+
+
+def _accompanied(data: Any) -> bool:
+    """Whether a batch, or its spec, has others beside it."""
+    others = {"beside", "rows", "unlabeled", "unlabeled_rows"}
+    return isinstance(data, Mapping) and "batch" in data and set(data) - {"batch"} <= others
+
+
+def _beside(data: Any, whole: str, rows: str) -> Any:
+    """What is beside a batch under one name, or in rows under the other."""
+    if not _accompanied(data) or not {whole, rows} & set(data):
+        return None
+    if whole in data:
+        return data[whole]
 
     def flat(part: Any) -> Any:
         return ops.reshape(part, (-1, *part.shape[2:]))
 
-    return own, tf.nest.map_structure(flat, data["rows"])
+    return tf.nest.map_structure(flat, data[rows])
 
 
 def gather(data: Any) -> tuple[Any, Any, Any, Any]:

@@ -6,9 +6,11 @@ that fails when Keras changes.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -211,3 +213,78 @@ def set_global_seed(state: np.ndarray[Any, Any]) -> None:
     from keras.src.random.seed_generator import global_seed_generator
 
     global_seed_generator().state.assign(state)
+
+
+Moments = tuple[Any, Any]
+"""A mean and a variance, one of each for a channel."""
+
+_thread = threading.local()
+_lock = threading.Lock()
+
+
+class _Moments:
+    """Stands in for a layer's `_moments`, and asks whoever takes care of it in this thread.
+
+    The replicas of a distribution strategy trace one step in threads that take turns, on the same
+    layers: what one of them hooks must not be asked by another.
+    """
+
+    def __init__(self, own: Callable[..., Moments]) -> None:
+        self.own = own
+        self.users = 0
+
+    def __call__(self, inputs: Any, mask: Any) -> Moments:
+        hooks = getattr(_thread, "hooks", {})
+        hook = hooks.get(id(self))
+        return self.own(inputs, mask) if hook is None else hook(lambda: self.own(inputs, mask))
+
+
+@contextlib.contextmanager
+def moments_by(
+    layers: Sequence[Any], hook: Callable[[Any, Callable[[], Moments]], Moments]
+) -> Iterator[None]:
+    """Within the context batch normalizations have the moments that a function gives.
+
+    What they normalize by comes from their method `_moments`, and from no argument.
+
+    Args:
+        layers: Batch normalizations.
+        hook: Called with the layer, and with a function that gives what its own would be.
+    """
+    if not hasattr(_thread, "hooks"):
+        _thread.hooks = {}
+    with contextlib.ExitStack() as stack:
+        for layer in layers:
+            stand_in = _installed(layer)
+            stack.callback(_leave, layer, stand_in)
+            before = _thread.hooks.get(id(stand_in))
+            stack.callback(_put_back, id(stand_in), before)
+            _thread.hooks[id(stand_in)] = lambda own, layer=layer: hook(layer, own)
+        yield
+
+
+def _installed(layer: Any) -> _Moments:
+    """The layer's stand-in, put there where there is none."""
+    with _lock:
+        found = layer.__dict__.get("_moments")
+        if not isinstance(found, _Moments):
+            found = _Moments(layer._moments)
+            # Past Keras' `__setattr__`, which would track it.
+            object.__setattr__(layer, "_moments", found)
+        found.users += 1
+        return found
+
+
+def _leave(layer: Any, stand_in: _Moments) -> None:
+    """Takes the stand-in away with its last user."""
+    with _lock:
+        stand_in.users -= 1
+        if not stand_in.users:
+            object.__delattr__(layer, "_moments")
+
+
+def _put_back(key: int, hook: Any) -> None:
+    if hook is None:
+        del _thread.hooks[key]
+    else:
+        _thread.hooks[key] = hook

@@ -81,25 +81,9 @@ class Augmenter:
             weigh: Whether the loss takes a weight for every pixel of a mask, so that those from
                 beyond the image can be left out of it where no label says so.
         """
-        if len(batch.x.shape) != 4 or None in batch.x.shape[1:]:
-            raise RecipeError(
-                "Images are augmented in batches of one size.",
-                required="images (batch, height, width, channels), all of the same size",
-                received=f"images of shape {tuple(batch.x.shape)}",
-                advice="resize them before, or leave augmentation out of the recipe",
-            )
-        tables = self._values()
-        shape = tuple(ops.shape(batch.x))
-        x = ops.cast(batch.x, "float32")
-        drawn = draw(
-            tables,
-            (shape[0], *batch.x.shape[1:]),
-            self.seeds,
-            ids=batch.ids,
-            epoch=None if batch.ids is None else self._epoch(done, shape[0]),
-        )
-        changed, moved = apply.traced(tuple(batch.x.shape[1:]), self.value_range)(tables, drawn, x)
-        batch = dataclasses.replace(batch, x=ops.cast(changed, batch.x.dtype))
+        epoch = None if batch.ids is None else self._epoch(done, ops.shape(batch.x)[0])
+        x, moved = self._changed(batch.x, batch.ids, epoch)
+        batch = dataclasses.replace(batch, x=x)
         if not self.pixelwise:
             return batch
         y = targets.masks(moved, batch.y, self.ignore)
@@ -112,6 +96,14 @@ class Augmenter:
         inside = ops.cast(moved.inside, "float32")
         weight = inside if weight is None else inside * align(weight, 3, "float32")
         return dataclasses.replace(batch, y=y, weight=weight)
+
+    def images(self, x: Any) -> Any:
+        """Images that belong to no labels, changed each by a draw of its own.
+
+        Args:
+            x: `(batch, height, width, channels)`.
+        """
+        return self._changed(x, None, None)[0]
 
     def mix(self, batch: Batch) -> Batch:
         """The batch with images, soft targets and weights mixed.
@@ -159,6 +151,22 @@ class Augmenter:
             target = ops.divide_no_nan(target, known[..., None])
             weight = known if weight is None else known * weight
         return dataclasses.replace(batch, x=x, target=target, weight=weight)
+
+    def _changed(self, images: Any, ids: Any, epoch: Any) -> tuple[Any, Any]:
+        """Changed images, and how they were moved."""
+        if len(images.shape) != 4 or None in images.shape[1:]:
+            raise RecipeError(
+                "Images are augmented in batches of one size.",
+                required="images (batch, height, width, channels), all of the same size",
+                received=f"images of shape {tuple(images.shape)}",
+                advice="resize them before, or leave augmentation out of the recipe",
+            )
+        tables, frame = self._values(), tuple(images.shape[1:])
+        x = ops.cast(images, "float32")
+        size = (ops.shape(images)[0], *frame)
+        drawn = draw(tables, size, self.seeds, ids=ids, epoch=epoch)
+        changed, moved = apply.traced(frame, self.value_range)(tables, drawn, x)
+        return ops.cast(changed, images.dtype), moved
 
     def _possible(self, policy: Policy) -> Policy:
         return policy if self.channels is None else policy.for_channels(self.channels)

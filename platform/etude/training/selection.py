@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from etude.data.resident import parted
+from etude.data.resident import own_part, parted
 from etude.errors import RecipeError
 from etude.sampling import drawing
 from etude.sampling.strategies import Presampled, Remembering
@@ -199,7 +199,7 @@ def remembered(
     """
     strategy = selector.strategy
     assert isinstance(strategy, Remembering)
-    (key, ids), *_ = data.items()
+    (key, ids), *_ = own_part(data).items()
     tables = {name: variable.value for name, variable in selector.tables.items()}
     is_open = selector.is_open(share)
     numbers = selector.numbers()

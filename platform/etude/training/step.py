@@ -31,6 +31,7 @@ class Batch:
         y: Labels as the user gave them.
         weight: `(batch,)` or per-pixel weights, or `None`.
         target: Soft targets that take the labels' place in the loss, or `None`.
+        unlabeled: Images that count in the statistics of batch normalization alone, or `None`.
     """
 
     ids: Any
@@ -38,6 +39,7 @@ class Batch:
     y: Any
     weight: Any
     target: Any = None
+    unlabeled: Any = None
 
 
 Stage = Callable[[Batch], Batch]
@@ -128,7 +130,7 @@ def accumulated(
     for index in range(count):
         parts = {}
         share: Any = None
-        for name in ("x", "y", "weight", "target"):
+        for name in ("unlabeled", "x", "y", "weight", "target"):  # the share is that of labels
             value = getattr(batch, name)
             if value is not None:
                 value, share = gradients.micro_batch(value, index, count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from etude.data.resident import Resident, as_input, gather, own_part, sample_spec
+from etude.data.resident import (
+    Resident,
+    as_input,
+    gather,
+    own_part,
+    sample_spec,
+    unlabeled_part,
+)
 from etude.data.shuffle import seed_number
 from etude.errors import ModelError
 from etude.inspection.compiled import family_of
@@ -32,6 +40,8 @@ from etude.training import (
     low_resolution,
     precision,
     selecting,
+    unlabelled,
+    unsupervised_batch_norm,
     variance_reduced,
 )
 from etude.training.averaged_model import AveragedModel
@@ -135,7 +145,10 @@ class Trainer(AveragedModel):
         self._scorer: selecting.Scorer | None = None
         self._samples = 0
         self._held: Held | None = None
+        self._unlabelled: unlabelled.Unlabelled | None = None
+        unsupervised_batch_norm.check_strategy(recipe, reduces=self.reducer is not None)
         if model.built:
+            unsupervised_batch_norm.check(model, recipe)
             self.built = True
 
     # -- Keras' interface, on behalf of the user's model ---------------------------------
@@ -306,6 +319,7 @@ class Trainer(AveragedModel):
         epochs: int = 1,
         verbose: Any = "auto",
         callbacks: Any = None,
+        unlabeled: Any = None,
         **options: Any,
     ) -> Any:
         """Trains; takes what `keras.Model.fit` takes, and `Resident` data.
@@ -313,6 +327,19 @@ class Trainer(AveragedModel):
         Without `batch_size` the recipe's is used, where the data are not batched already. A
         schedule ends with the last of `epochs`, and goes on from `initial_epoch`; afterwards
         the optimizer has its rate back.
+
+        Args:
+            x: As of `keras.Model.fit`, or `Resident`.
+            y: As of `keras.Model.fit`.
+            batch_size: Samples in a batch.
+            epochs: The last of them.
+            verbose: As of `keras.Model.fit`.
+            callbacks: As of `keras.Model.fit`.
+            unlabeled: Images without labels, for a recipe whose `semisupervised` group makes use
+                of them: an array `(images, ...)`, `Resident`, or a `tf.data.Dataset` of batches of
+                images or of tuples that begin with them. They are read in an order of their own,
+                over and over. Those of another height or width are resized.
+            **options: As of `keras.Model.fit`.
         """
         if not self.compiled:
             self.compile()
@@ -321,7 +348,8 @@ class Trainer(AveragedModel):
         options["callbacks"] = callbacks if managed else lengths.with_length(self, callbacks)
         own = self.recipe.compute.batch_size
         validation = options.get("validation_data")
-        chooses = self.selector is not None or self.reducer is not None
+        unlabelled.check(self.recipe, unlabeled)
+        chooses = unlabeled is not None or self.selector is not None or self.reducer is not None
         if chooses and not isinstance(x, Resident) and y is not None:
             self._held = held(x, y, options, self._held)
             x, y = self._held.data, None
@@ -330,6 +358,7 @@ class Trainer(AveragedModel):
         if isinstance(validation, Resident):
             size = options.get("validation_batch_size") or batch_size or own
             options["validation_data"] = validation.in_order(size)
+        start = 0
         if isinstance(x, Resident):
             checks.refuse_with_resident(options)
             self.expect(x)
@@ -355,6 +384,18 @@ class Trainer(AveragedModel):
             )
         if self.distributed and self.selector is not None:
             x = selecting.split_over_replicas(x, self.selector)
+        if unlabeled is not None:
+            if self._unlabelled is None or self._unlabelled.of is not unlabeled:
+                self._unlabelled = unlabelled.Unlabelled(unlabeled)
+            x = unlabelled.beside(
+                x,
+                self._unlabelled,
+                self.recipe.semisupervised.unlabeled,
+                seed=self.seed,
+                start=start,
+                distributed=self.distributed,
+            )
+            options["shuffle"] = False
         self.start_average()
         self._epoch_iterator = None
         history = super().fit(x, y, **options)
@@ -421,8 +462,10 @@ class Trainer(AveragedModel):
     def train_step(self, data: Any) -> Any:
         """One update: gather, the recipe's stages, loss, gradients, update, average."""
         selector = self.selector
-        selection = None if selector is None else self._selected(data)
+        unlabeled = self._unlabeled(data)
+        selection = None if selector is None else self._selected(data, unlabeled)
         batch = self._prepared(data) if selection is None else selection.batch
+        batch = dataclasses.replace(batch, unlabeled=unlabeled)
         masks = [] if self.reducer is None else variance_reduced.random_states(self.model)
         loss, y_pred, grads = self._differentiate(batch)
         if self.reducer is not None:
@@ -452,7 +495,8 @@ class Trainer(AveragedModel):
 
     def gradients(self, data: Any) -> list[Any]:
         """The gradients of one batch as float32 tensors, neither clipped nor applied."""
-        _, _, grads = self._differentiate_part(self._prepared(data))
+        batch = dataclasses.replace(self._prepared(data), unlabeled=self._unlabeled(data))
+        _, _, grads = self._differentiate_part(batch)
         scale = self.optimizer.scale_loss(ops.ones((), "float32"))
         return [ops.cast(grad, "float32") / scale for grad in grads if grad is not None]
 
@@ -485,6 +529,19 @@ class Trainer(AveragedModel):
     def _prepared(self, data: Any) -> Batch:
         """A batch as the recipe's stages leave it."""
         return self._blended(self._staged(_gathered(own_part(data))))
+
+    def _unlabeled(self, data: Any) -> Any:
+        """The images without labels beside a batch, augmented as its own; `None` if none count."""
+        if self.recipe.semisupervised.batch_norm == unsupervised_batch_norm.OFF:
+            return None
+        images = unlabeled_part(data)
+        if images is None:
+            raise unlabelled.missing(self.recipe)
+        images, own = _inputs(images), sample_spec(own_part(data))
+        sides = keras.utils.unpack_x_y_sample_weight(own)[0].shape[1:3]
+        if len(images.shape) == 4 and images.shape[1:3] != sides:
+            images = low_resolution.resized(images, sides)
+        return images if self.augmenter is None else self.augmenter.images(images)
 
     def _blended(self, batch: Batch) -> Batch:
         """A batch whose images are mixed, where the policy does."""
@@ -520,7 +577,7 @@ class Trainer(AveragedModel):
             replicas = self._distribute_strategy.num_replicas_in_sync
         return ops.cast(steps, "int64") * ops.cast(batch, "int64") * replicas
 
-    def _selected(self, data: Any) -> Selection:
+    def _selected(self, data: Any, unlabeled: Any) -> Selection:
         """The samples that the step is on, where a strategy chooses them."""
         selector, scorer, controls = self.selector, self._scorer, self.controls
         assert selector is not None and scorer is not None and controls is not None
@@ -528,7 +585,7 @@ class Trainer(AveragedModel):
             gathered=_gathered,
             staged=self._staged,
             blended=self._blended,
-            forward=self._scored,
+            forward=lambda x: self._scored(x, unlabeled),
             data_loss=self._data_loss,
             drawing=() if self.augmenter is None else (self.augmenter.seeds.state,),
             # Those of smaller images are not those of evaluation.
@@ -539,13 +596,27 @@ class Trainer(AveragedModel):
         choose = presampled if selector.presamples else remembered
         return choose(selector, scorer, stages, data, controls.step.value, controls.progress())
 
-    def _scored(self, x: Any) -> Any:
+    def _scored(self, x: Any, unlabeled: Any) -> Any:
         """Outputs of images that are scored, as in training."""
         assert self.selector is not None
         if self.selector.small is None:
-            return self._forward(x, True)
+            # Scores know of no gradient, so that one pass does whatever the form.
+            run = functools.partial(self._forward, training=True)
+            both = unlabeled is not None
+            return unsupervised_batch_norm.joint(run, x, unlabeled) if both else run(x)
         twin, sides = self.selector.small
         return self._forward(low_resolution.resized(x, sides), True, twin)
+
+    def _output_of(self, batch: Batch) -> Any:
+        """The outputs of a batch, as in training."""
+        if batch.unlabeled is None:
+            return self._forward(batch.x, True)
+
+        run = functools.partial(self._forward, training=True)
+        if self.recipe.semisupervised.batch_norm == "joint":
+            return unsupervised_batch_norm.joint(run, batch.x, batch.unlabeled)
+        layers = batch_norm.layers_of(self.model)
+        return unsupervised_batch_norm.two_step(run, batch.x, batch.unlabeled, layers)
 
     def _forward(self, x: Any, training: bool | None, model: Any = None) -> Any:
         model = model or self.model
@@ -595,7 +666,7 @@ class Trainer(AveragedModel):
 
     def _differentiate_part(self, batch: Batch) -> tuple[Any, Any, list[Any]]:
         def function() -> tuple[Any, Any]:
-            y_pred = self._forward(batch.x, True)
+            y_pred = self._output_of(batch)
             loss = self._loss_of(batch, y_pred)
             return self.optimizer.scale_loss(loss), (loss, y_pred)
 

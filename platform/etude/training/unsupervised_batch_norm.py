@@ -1,0 +1,107 @@
+"""Unsupervised Batch Normalization: images without labels count in the statistics.
+
+Of labelled images x and unlabelled ones y the mean and variance of every batch normalization are
+those of n = {x, y}, and the loss is that of x alone (Koçyiğit 2023, section 2.3.2). Where y equals
+x, either form is batch normalization on x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from etude.errors import ModelError, RecipeError
+from etude.recipe import Recipe
+from etude.training import _keras_compat, batch_norm
+
+Run = Callable[[Any], Any]
+"""Outputs of images, as in training."""
+
+OFF = "labelled"
+"""The value of `semisupervised.batch_norm` that leaves them out."""
+
+
+def joint(run: Run, x: Any, unlabeled: Any) -> Any:
+    """Outputs of `x` from one pass over both; the gradient goes through the statistics.
+
+    Args:
+        run: The model.
+        x: Labelled images, `(batch, ...)`.
+        unlabeled: Others of the same size, as many as there are.
+    """
+    return run(_both(x, unlabeled))[: ops.shape(x)[0]]
+
+
+def two_step(run: Run, x: Any, unlabeled: Any, layers: Sequence[Any]) -> Any:
+    """Outputs of `x`, by statistics that a pass over both found before; to the gradient these are
+    constants.
+
+    Only the second pass moves the moving averages, dropout's state and the like.
+
+    Args:
+        run: The model.
+        x: Labelled images, `(batch, ...)`.
+        unlabeled: Others of the same size, as many as there are.
+        layers: The model's batch normalizations.
+    """
+    found: dict[int, list[_keras_compat.Moments]] = {id(layer): [] for layer in layers}
+
+    def record(layer: Any, own: Callable[[], _keras_compat.Moments]) -> _keras_compat.Moments:
+        moments = own()
+        found[id(layer)].append(tuple(map(ops.stop_gradient, moments)))
+        return moments
+
+    with keras.StatelessScope(), _keras_compat.moments_by(layers, record):
+        run(_both(x, unlabeled))
+    left = {key: iter(moments) for key, moments in found.items()}
+
+    def replay(layer: Any, own: Callable[[], _keras_compat.Moments]) -> _keras_compat.Moments:
+        moments = next(left[id(layer)], None)
+        if moments is None:
+            raise ModelError(
+                f"The layer {layer.name!r} is called more often in one pass than in another.",
+                required="a model that calls each of its layers as often whatever the images",
+                received=f"{len(found[id(layer)])} calls in the first pass, and more in the second",
+                advice="set `semisupervised.batch_norm` to joint, which is one pass",
+            )
+        return moments
+
+    with _keras_compat.moments_by(layers, replay):
+        return run(x)
+
+
+def check(model: Any, recipe: Recipe) -> None:
+    """Raises an error where images without labels cannot count in a model's statistics.
+
+    Raises:
+        ModelError: It has none that are learned.
+        RecipeError: The recipe asks for something beside that does not go with it.
+    """
+    if recipe.semisupervised.batch_norm == OFF:
+        return
+    if not batch_norm.layers_of(model):
+        raise ModelError(
+            "There are no statistics in which images without labels could count.",
+            required="a model with `keras.layers.BatchNormalization` that is trainable",
+            received=f"{model.name}, which has none, or none that is not frozen",
+            advice="leave `semisupervised.batch_norm` at `labelled`",
+        )
+
+
+def check_strategy(recipe: Recipe, *, reduces: bool) -> None:
+    """Raises a `RecipeError` beside variance reduction, whose large batches are labelled."""
+    if reduces and recipe.semisupervised.batch_norm != OFF:
+        raise RecipeError(
+            "Variance reduction has gradients of its own, of labelled samples alone.",
+            required="semisupervised.batch_norm: labelled, or another strategy of sampling",
+            received=f"batch_norm: {recipe.semisupervised.batch_norm} beside "
+            f"strategy: {recipe.sampling.strategy}",
+            advice="leave one of them out",
+        )
+
+
+def _both(x: Any, unlabeled: Any) -> Any:
+    return ops.concatenate([x, ops.cast(unlabeled, x.dtype)], axis=0)
