@@ -9,8 +9,10 @@ for what TensorFlow does once. With `--keep` a run may be made in pieces: a pair
 is not run again.
 
 With `--sampling` the arms are `fit` with the study of importance sampling and `fit` without it,
-both beside the other studies; with `--alone` as well neither has any other, so that it is begun in
-budgets of a minute or two.
+both beside the other studies; with `--plain` neither searches for augmentation, which would leave
+no time for it in budgets of a minute or two.
+
+With `--busy` time is that of the processor, in one thread, so that what else runs counts little.
 
 A study is begun only where it can pay. Steps of `nuclei` and `pretrained` take a tenth of a second
 and more on two cores: in less than about 90 s nothing is studied there, and arms differ by chance.
@@ -18,7 +20,7 @@ and more on two cores: in less than about 90 s nothing is studied there, and arm
     python benchmarks/no_harm.py --sets fashion digits --seconds 40
     python benchmarks/no_harm.py --sets pretrained --seeds 0 1 --keep rows.json
     python benchmarks/no_harm.py --sets pretrained --seeds 2 3 4 --keep rows.json
-    python benchmarks/no_harm.py --sampling --alone --sets fashion digits --seconds 100
+    python benchmarks/no_harm.py --sampling --plain --sets fashion digits --seconds 100
 """
 
 from __future__ import annotations
@@ -26,12 +28,15 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 from _common import commit, finish, interval, parser, wait_until_idle
 
 from _sets import SETS, Case  # isort: skip
+
+import tensorflow as tf
 
 import etude
 from etude._fit import starting_recipe
@@ -44,12 +49,14 @@ STUDY, NONE, WITH = "study", "none", "sampling"
 MARGINS = {STUDY: 0.01, WITH: 0.005}
 
 
-def fitted(arm: str, start: etude.Recipe, alone: bool) -> dict[str, Any]:
+def fitted(arm: str, start: etude.Recipe, options: argparse.Namespace) -> dict[str, Any]:
     """What an arm tells `fit`."""
-    told: dict[str, Any] = {}
-    if arm == NONE or alone:
+    told: dict[str, Any] = {"clock": time.process_time} if options.busy else {}
+    if arm == NONE:
         kept = ("compute", "optimization", "regularization", "augmentation")
-        told |= {"recipe": start, "keep": kept}
+        return told | {"recipe": start, "keep": kept}
+    if options.plain:
+        told["keep"] = ("augmentation",)
     if arm == WITH:
         told["learners"] = [etude.metalearners.Sampling()]
     return told
@@ -74,7 +81,7 @@ def pair(
         row["load"][arm] = None if options.busy else wait_until_idle(60.0)
         report = etude.fit(
             case.build(seed), case.train, test=case.test, time_budget=options.seconds, seed=seed,
-            verbose=0, **fitted(arm, start, options.alone),
+            verbose=0, **fitted(arm, start, options),
         )  # fmt: skip
         row[arm] = report.outcome[case.score]
         row["steps"][arm] = report.budget["steps"]
@@ -93,11 +100,14 @@ def main() -> None:
     made.add_argument("--sets", nargs="+", choices=tuple(SETS), default=tuple(SETS)[:4])
     made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     made.add_argument("--sampling", action="store_true", help="only that study is in question")
-    made.add_argument("--alone", action="store_true", help="with `--sampling`: no other study")
+    made.add_argument("--plain", action="store_true", help="no search for augmentation")
     made.add_argument("--seconds", type=float, default=40.0)
     made.add_argument("--keep", type=Path, help="a file of rows: read first, then added to")
-    made.add_argument("--busy", action="store_true", help="do not wait for an idle machine")
+    made.add_argument("--busy", action="store_true", help="processor time of one thread")
     options = made.parse_args()
+    if options.busy:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
     if options.quick:
         options.seeds, options.seconds = [0], 15.0
     known = options.keep is not None and options.keep.exists()

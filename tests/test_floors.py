@@ -29,6 +29,7 @@ FLOORS: dict[str, int] = {
     "etude.optim": 2,
     "etude.augment": 2,
     "etude.sampling": 2,
+    "etude.ssl": 2,
     "etude.tasks": 2,
     "etude.data": 2,
     "etude.models": 2,

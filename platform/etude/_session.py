@@ -24,13 +24,14 @@ from etude.problem import Problem
 from etude.recipe import Recipe
 from etude.report import Plan, Report, Tuning
 from etude.report.progress import Progress
-from etude.training import sampled, snapshot
+from etude.training import sampled, snapshot, unlabelled
 from etude.training.best_evaluation import Best
 from etude.training.checks import is_crossentropy, softens
 from etude.training.progress import INTERRUPTED, NOT_FINITE
 from etude.training.run import Run
 from etude.training.store import Store
 from etude.training.studio import ENDLESS_EPOCH, Studio
+from etude.training.unsupervised_batch_norm import OFF
 from etude_metalearners import MetaLearner
 from etude_metalearners import learners as all_learners
 
@@ -83,6 +84,8 @@ class Session:
                 advice="give more time",
             )
         _check_smoothing(problem, recipe)
+        if problem.unlabeled is None and recipe.semisupervised.batch_norm != OFF:
+            raise unlabelled.missing(recipe)
         if isinstance(class_weight, Mapping):
             self.notes.append(f"Classes are weighted as given: {dict(class_weight)}.")
         self.problem, self.budget = problem, budget

@@ -127,7 +127,7 @@ def test_to_the_gradient_statistics_of_two_steps_are_constants() -> None:
     _, gradient = gradients("two_step", model, x, labels, y)
     held: dict[str, list[Any]] = {layer.name: [] for layer in normalizations(model)}
 
-    def record(layer: Any, own: Any) -> Any:
+    def record(layer: Any, inputs: Any, own: Any) -> Any:
         held[layer.name].append(own())
         return held[layer.name][-1]
 
@@ -136,7 +136,9 @@ def test_to_the_gradient_statistics_of_two_steps_are_constants() -> None:
         model(both, training=True)
 
     def loss() -> float:
-        with _keras_compat.moments_by(normalizations(model), lambda la, own: held[la.name][0]):
+        with _keras_compat.moments_by(
+            normalizations(model), lambda la, inputs, own: held[la.name][0]
+        ):
             logits = np.asarray(model(x, training=True))
         return float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(6), labels]))
 
@@ -166,6 +168,17 @@ def test_a_layer_may_be_called_twice(form: str) -> None:
     twice = (once - once.mean(0)) / np.sqrt(once.var(0) + 1e-3)
     np.testing.assert_allclose(np.asarray(outputs(form, model, x, y)), twice[:9], atol=1e-4)
     assert "_moments" not in shared.__dict__
+
+
+def test_features_are_what_is_normalized() -> None:
+    model, x = network(), images(5, 0)
+    before = helpers.weights(model)
+    found = ubn.features(lambda images: model(images, training=True), x, normalizations(model))
+    conv = np.asarray(model.layers[2](x / 255.0)).reshape(-1, 4)
+    first, second = (found[layer.name] for layer in normalizations(model))
+    np.testing.assert_allclose(np.asarray(first[0]), conv, atol=1e-5)
+    assert [one.shape for one in second] == [(5, 6)]
+    assert helpers.difference(before, helpers.weights(model)) == 0.0
 
 
 def test_a_layer_that_is_called_more_often_later_is_refused() -> None:

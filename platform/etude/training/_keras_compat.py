@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -234,14 +235,15 @@ class _Moments:
         self.users = 0
 
     def __call__(self, inputs: Any, mask: Any) -> Moments:
-        hooks = getattr(_thread, "hooks", {})
-        hook = hooks.get(id(self))
-        return self.own(inputs, mask) if hook is None else hook(lambda: self.own(inputs, mask))
+        hook = getattr(_thread, "hooks", {}).get(id(self))
+        if hook is None:
+            return self.own(inputs, mask)
+        return hook(inputs, lambda: self.own(inputs, mask))
 
 
 @contextlib.contextmanager
 def moments_by(
-    layers: Sequence[Any], hook: Callable[[Any, Callable[[], Moments]], Moments]
+    layers: Sequence[Any], hook: Callable[[Any, Any, Callable[[], Moments]], Moments]
 ) -> Iterator[None]:
     """Within the context batch normalizations have the moments that a function gives.
 
@@ -249,7 +251,7 @@ def moments_by(
 
     Args:
         layers: Batch normalizations.
-        hook: Called with the layer, and with a function that gives what its own would be.
+        hook: Called with the layer, its inputs, and a function that gives what its own would be.
     """
     if not hasattr(_thread, "hooks"):
         _thread.hooks = {}
@@ -259,7 +261,7 @@ def moments_by(
             stack.callback(_leave, layer, stand_in)
             before = _thread.hooks.get(id(stand_in))
             stack.callback(_put_back, id(stand_in), before)
-            _thread.hooks[id(stand_in)] = lambda own, layer=layer: hook(layer, own)
+            _thread.hooks[id(stand_in)] = functools.partial(hook, layer)
         yield
 
 

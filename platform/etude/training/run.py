@@ -131,13 +131,11 @@ class Run:
             progress.target = progress.next_target()
         self.evaluated.clear()
         size = studio.recipe.compute.batch_size
+        batches = studio.train.shuffled(
+            size, seed=studio.seed, start=progress.step, beside=studio.trainer.beside(size)
+        )
         studio.trainer.fit(
-            studio.train.shuffled(
-                size,
-                seed=studio.seed,
-                start=progress.step,
-                beside=studio.trainer.beside(size),
-            ),
+            studio.with_unlabeled(batches, start=progress.step),
             initial_epoch=progress.segment,
             epochs=2**31,
             steps_per_epoch=progress.target - progress.step,

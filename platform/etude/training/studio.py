@@ -24,7 +24,7 @@ from etude.errors import RunError
 from etude.inspection import compiled
 from etude.optim import _registry as optimizers
 from etude.recipe import Recipe
-from etude.training import memory, noise_scale, selecting, variance_reduced
+from etude.training import memory, noise_scale, selecting, unlabelled, variance_reduced
 from etude.training.augmenting import OpenTo
 from etude.training.backends.tensorflow import OUT_OF_MEMORY
 from etude.training.checks import takes_soft_labels
@@ -33,6 +33,7 @@ from etude.training.isolation import isolated
 from etude.training.readers import Reader, Scores, Watch
 from etude.training.sample_losses import SampleLosses
 from etude.training.trainer import Trainer
+from etude.training.unsupervised_batch_norm import OFF
 from etude.training.values import host
 
 if TYPE_CHECKING:
@@ -143,6 +144,9 @@ class Studio:
         self.class_weights = class_weights
         self.on_step = on_step
         self.train = Feed(problem.train, memory_budget)
+        self.unlabelled: unlabelled.Unlabelled | None = None
+        if problem.unlabeled is not None:
+            self.unlabelled = unlabelled.Unlabelled(Feed(problem.unlabeled, memory_budget))
         # Evaluation reads plain batches, so that one trace serves validation and test.
         self.validation = problem.validation
         self.costs: CostModel | None = None
@@ -150,7 +154,7 @@ class Studio:
         self.evaluation_batch = 0
         self.trainer: Trainer
         self._trainers: dict[str, Trainer] = {}
-        self._streams: dict[tuple[int, int, int, int], Any] = {}
+        self._streams: dict[tuple[int, int, int, int, str], Any] = {}
         self._held = memory.held()
         self._largest = 0  # batch that ran
         self._losses: SampleLosses | None = None
@@ -630,14 +634,15 @@ class Studio:
             return
         multiple = self.recipe.compute.steps_per_execution
         size = batch or self.recipe.compute.batch_size
-        key = (size, order, part, self.trainer.beside(size))
+        key = (size, order, part, self.trainer.beside(size), repr(self.recipe.semisupervised))
         if key not in self._streams:
             # Made once: TensorFlow never gives back what it traces for a pipeline.
-            self._streams[key] = (
+            batches = (
                 self.train.part(part, size, seed=self.seed, order=order, beside=key[3])
                 if part
                 else self.train.shuffled(size, seed=self.seed + order, beside=key[3])
             )
+            self._streams[key] = self.with_unlabeled(batches, order=order)
         self.trainer.fit(
             self._streams[key],
             steps_per_epoch=math.ceil(steps / multiple) * multiple,
@@ -645,6 +650,27 @@ class Studio:
             verbose=0,
             shuffle=False,
             callbacks=list(callbacks),
+        )
+
+    def with_unlabeled(self, batches: Any, *, order: int = 0, start: int = 0) -> Any:
+        """Batches, with images without labels beside each where the recipe makes use of them.
+
+        Args:
+            batches: Of the training data.
+            order: Which order of those images.
+            start: The first step.
+        """
+        if self.recipe.semisupervised.batch_norm == OFF:
+            return batches
+        if self.unlabelled is None:
+            raise unlabelled.missing(self.recipe)
+        return unlabelled.beside(
+            batches,
+            self.unlabelled,
+            self.recipe.semisupervised.unlabeled,
+            seed=self.seed + order,
+            start=start,
+            distributed=self.trainer.distributed,
         )
 
     def score_batches(self, samples: int) -> tuple[int, int]:

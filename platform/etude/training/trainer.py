@@ -348,7 +348,8 @@ class Trainer(AveragedModel):
         options["callbacks"] = callbacks if managed else lengths.with_length(self, callbacks)
         own = self.recipe.compute.batch_size
         validation = options.get("validation_data")
-        unlabelled.check(self.recipe, unlabeled)
+        if not self._monitored:  # else a studio reads them beside the batches
+            unlabelled.check(self.recipe, unlabeled)
         chooses = unlabeled is not None or self.selector is not None or self.reducer is not None
         if chooses and not isinstance(x, Resident) and y is not None:
             self._held = held(x, y, options, self._held)
@@ -577,7 +578,7 @@ class Trainer(AveragedModel):
             replicas = self._distribute_strategy.num_replicas_in_sync
         return ops.cast(steps, "int64") * ops.cast(batch, "int64") * replicas
 
-    def _selected(self, data: Any, unlabeled: Any) -> Selection:
+    def _selected(self, data: Any, unlabeled: Any = None) -> Selection:
         """The samples that the step is on, where a strategy chooses them."""
         selector, scorer, controls = self.selector, self._scorer, self.controls
         assert selector is not None and scorer is not None and controls is not None

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from etude.data._base import Arrays
+from etude.data._base import Arrays, Source
+from etude.data.feed import Feed
 from etude.data.resident import Resident, in_rows, own_part, sample_spec, with_unlabeled
 from etude.data.shuffle import seed_number, untuned
 from etude.errors import DataError, RecipeError
@@ -23,8 +24,8 @@ class Unlabelled:
     """Images that a Trainer was given; the same again need no other trace.
 
     Args:
-        images: An array `(images, ...)`, `Resident`, or a `tf.data.Dataset` of batches, of images
-            alone or of tuples that begin with them.
+        images: An array `(images, ...)`, `Resident`, a `Feed`, or a `tf.data.Dataset` of batches,
+            of images alone or of tuples that begin with them.
 
     Raises:
         DataError: They are none of these, or there are none.
@@ -34,8 +35,11 @@ class Unlabelled:
         self.of = images
         self.resident: Resident | None = None
         self.stream: tf.data.Dataset | None = None
+        self.source: Source | None = None
         if isinstance(images, Resident):
             self.resident = images
+        elif isinstance(images, Feed):
+            self.resident, self.source = images.resident, images.source
         elif isinstance(images, tf.data.Dataset):
             self.stream = images.map(_first)
         elif hasattr(images, "__array__") or isinstance(images, np.ndarray):
@@ -60,11 +64,14 @@ class Unlabelled:
 
         Args:
             size: Images in a batch, which may be more than there are.
-            seed: Of their order; a stream has its own.
-            start: The first step, of images that are held.
+            seed: Of their order; a user's own stream has one of its own.
+            start: The first step, but of such a stream.
         """
+        seed = seed_number(seed + BEYOND)
         if self.resident is not None:
-            return self.resident.shuffled(size, seed=seed_number(seed + BEYOND), start=start)
+            return self.resident.shuffled(size, seed=seed, start=start)
+        if self.source is not None:
+            return self.source.shuffled(size, seed=seed, start=start).map(_first)
         assert self.stream is not None
         return untuned(self.stream.repeat().rebatch(size, drop_remainder=True))
 
@@ -93,6 +100,8 @@ class Unlabelled:
     def _spec(self) -> Any:
         if self.resident is not None:
             return self.resident.images
+        if self.source is not None:
+            return tf.TensorSpec((None, *self.source.spec.image_shape))
         assert self.stream is not None
         return self.stream.element_spec
 

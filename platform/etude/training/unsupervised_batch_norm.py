@@ -20,6 +20,9 @@ from etude.training import _keras_compat, batch_norm
 Run = Callable[[Any], Any]
 """Outputs of images, as in training."""
 
+Own = Callable[[], _keras_compat.Moments]
+"""Gives the moments that a layer would take by itself."""
+
 OFF = "labelled"
 """The value of `semisupervised.batch_norm` that leaves them out."""
 
@@ -49,7 +52,7 @@ def two_step(run: Run, x: Any, unlabeled: Any, layers: Sequence[Any]) -> Any:
     """
     found: dict[int, list[_keras_compat.Moments]] = {id(layer): [] for layer in layers}
 
-    def record(layer: Any, own: Callable[[], _keras_compat.Moments]) -> _keras_compat.Moments:
+    def record(layer: Any, inputs: Any, own: Own) -> _keras_compat.Moments:
         moments = own()
         found[id(layer)].append(tuple(map(ops.stop_gradient, moments)))
         return moments
@@ -58,7 +61,7 @@ def two_step(run: Run, x: Any, unlabeled: Any, layers: Sequence[Any]) -> Any:
         run(_both(x, unlabeled))
     left = {key: iter(moments) for key, moments in found.items()}
 
-    def replay(layer: Any, own: Callable[[], _keras_compat.Moments]) -> _keras_compat.Moments:
+    def replay(layer: Any, inputs: Any, own: Own) -> _keras_compat.Moments:
         moments = next(left[id(layer)], None)
         if moments is None:
             raise ModelError(
@@ -71,6 +74,29 @@ def two_step(run: Run, x: Any, unlabeled: Any, layers: Sequence[Any]) -> Any:
 
     with _keras_compat.moments_by(layers, replay):
         return run(x)
+
+
+def features(run: Run, images: Any, layers: Sequence[Any]) -> dict[str, list[Any]]:
+    """What goes into each normalization, as in training; nothing is moved by it.
+
+    Args:
+        run: The model.
+        images: `(batch, ...)`.
+        layers: The model's batch normalizations.
+
+    Returns:
+        By the layer's name, one of `(places, channels)` for each of its calls; channels last.
+    """
+    found: dict[str, list[Any]] = {layer.name: [] for layer in layers}
+
+    def record(layer: Any, inputs: Any, own: Own) -> _keras_compat.Moments:
+        rows = ops.moveaxis(inputs, layer.axis, -1)
+        found[layer.name].append(ops.reshape(rows, (-1, rows.shape[-1])))
+        return own()
+
+    with keras.StatelessScope(), _keras_compat.moments_by(layers, record):
+        run(images)
+    return found
 
 
 def check(model: Any, recipe: Recipe) -> None:
