@@ -9,8 +9,8 @@ for what TensorFlow does once. With `--keep` a run may be made in pieces: a pair
 is not run again.
 
 With `--sampling` the arms are `fit` with the study of importance sampling and `fit` without it,
-both beside the other studies; with `--plain` neither searches for augmentation, which would leave
-no time for it in budgets of a minute or two.
+both beside the other studies; with `--tuned` both have a recipe that the other studies found before
+without augmentation, and nothing else to study, so that arms differ by this study alone.
 
 With `--busy` time is that of the processor, in one thread, so that what else runs counts little.
 
@@ -20,12 +20,13 @@ and more on two cores: in less than about 90 s nothing is studied there, and arm
     python benchmarks/no_harm.py --sets fashion digits --seconds 40
     python benchmarks/no_harm.py --sets pretrained --seeds 0 1 --keep rows.json
     python benchmarks/no_harm.py --sets pretrained --seeds 2 3 4 --keep rows.json
-    python benchmarks/no_harm.py --sampling --plain --sets fashion digits --seconds 100
+    python benchmarks/no_harm.py --sampling --tuned --sets fashion digits --seconds 100
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gc
 import json
 import time
@@ -52,11 +53,9 @@ MARGINS = {STUDY: 0.01, WITH: 0.005}
 def fitted(arm: str, start: etude.Recipe, options: argparse.Namespace) -> dict[str, Any]:
     """What an arm tells `fit`."""
     told: dict[str, Any] = {"clock": time.process_time} if options.busy else {}
-    if arm == NONE:
+    if arm == NONE or options.tuned:
         kept = ("compute", "optimization", "regularization", "augmentation")
-        return told | {"recipe": start, "keep": kept}
-    if options.plain:
-        told["keep"] = ("augmentation",)
+        told |= {"recipe": start, "keep": kept}
     if arm == WITH:
         told["learners"] = [etude.metalearners.Sampling()]
     return told
@@ -67,6 +66,19 @@ def start_of(case: Case) -> etude.Recipe:
     a recipe's own defaults, a constant rate and another batch."""
     problem = Problem.inspect(case.build(0), case.train, test=case.test)
     return starting_recipe(problem, etude.Recipe())
+
+
+def tuned(case: Case, options: argparse.Namespace) -> etude.Recipe:
+    """What studies find for a run of this length, without augmentation."""
+    found = etude.tune(
+        case.build(0), case.train, time_budget=options.seconds, keep=("augmentation",), verbose=0
+    )
+    print({f.learner: dict(f.changes) for f in found.findings if f.changes}, flush=True)
+    # Its length is that of another run, whose studies took other time.
+    return dataclasses.replace(
+        found.recipe,
+        optimization=dataclasses.replace(found.recipe.optimization, epochs=None),
+    )
 
 
 def pair(
@@ -100,7 +112,7 @@ def main() -> None:
     made.add_argument("--sets", nargs="+", choices=tuple(SETS), default=tuple(SETS)[:4])
     made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     made.add_argument("--sampling", action="store_true", help="only that study is in question")
-    made.add_argument("--plain", action="store_true", help="no search for augmentation")
+    made.add_argument("--tuned", action="store_true", help="all else is found before")
     made.add_argument("--seconds", type=float, default=40.0)
     made.add_argument("--keep", type=Path, help="a file of rows: read first, then added to")
     made.add_argument("--busy", action="store_true", help="processor time of one thread")
@@ -115,7 +127,7 @@ def main() -> None:
     done = {(row["set"], row["seed"], row["seconds"]) for row in rows}
     for name in options.sets:
         case = SETS[name]()
-        start = start_of(case)
+        start = tuned(case, options) if options.tuned else start_of(case)
         for seed in options.seeds:
             if (name, seed, options.seconds) in done:  # a seed counts once
                 continue

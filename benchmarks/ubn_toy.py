@@ -203,7 +203,8 @@ def main() -> None:
                     found = accuracy(trained(arm, rate, seed, args, sets), places)
                     scores.setdefault((arm, rate), []).append(found)
         for arm in ARMS:
-            chosen[arm] = max(args.rates, key=lambda rate, arm=arm: np.mean(scores[arm, rate]))
+            means = [float(np.mean(scores[arm, rate])) for rate in args.rates]
+            chosen[arm] = args.rates[int(np.argmax(means))]
         print({f"{arm} {rate}": round(float(np.mean(v)), 4) for (arm, rate), v in scores.items()})
     rows: list[dict[str, float]] = []
     models: dict[str, Any] = {}
@@ -234,13 +235,13 @@ def main() -> None:
         print(told)
     fields = ("wasserstein", "control", "divergence", "reverse", "different")
     for arm in ARMS:
-        means = [
+        layers = [
             {name: float(np.mean([getattr(t[i], name) for t in tables[arm]])) for name in fields}
             for i in range(len(tables[arm][0]))
         ]
-        results[arm]["layers"] = means
-        for index, mean in enumerate(means, start=1):
-            print(arm, "layer", index, {name: round(value, 3) for name, value in mean.items()})
+        results[arm]["layers"] = layers
+        for index, values in enumerate(layers, start=1):
+            print(arm, "layer", index, {name: round(v, 3) for name, v in values.items()})
     finish("ubn_toy", quick=args.quick, results=results)
 
 

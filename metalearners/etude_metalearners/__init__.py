@@ -16,11 +16,21 @@ from etude_metalearners.length import Length
 from etude_metalearners.optimizer import Optimizer
 from etude_metalearners.order import in_order
 from etude_metalearners.sampling import Sampling
+from etude_metalearners.unlabeled import Unlabeled
 
 META_LEARNERS: Mapping[str, type[MetaLearner]] = types.MappingProxyType(
     {
         cls.name: cls
-        for cls in (Augmentation, BatchSize, Compute, Descent, LearningRate, Length, Optimizer)
+        for cls in (
+            Augmentation,
+            BatchSize,
+            Compute,
+            Descent,
+            LearningRate,
+            Length,
+            Optimizer,
+            Unlabeled,
+        )
     }
 )
 """Those of every run. `Sampling` is asked for: `learners=[etude.metalearners.Sampling()]`."""
@@ -63,6 +73,7 @@ __all__ = [
     "Optimizer",
     "Planned",
     "Sampling",
+    "Unlabeled",
     "isolated",
     "learners",
 ]

@@ -26,6 +26,7 @@ class Length(MetaLearner):
         "regularization",
         "sampling",
         "augmentation",
+        "semisupervised",
     )
     writes: ClassVar[str] = "optimization"
     sets: ClassVar[tuple[str, ...]] = ("epochs",)

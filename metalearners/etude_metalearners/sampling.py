@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,12 +13,12 @@ import numpy.typing as npt
 from etude.findings import Cost, Finding
 from etude.sampling import probabilities
 from etude.sampling.strategies import LEAST, PRESAMPLED, Presampled
-from etude_metalearners import pairs
+from etude_metalearners import heats
 from etude_metalearners._base import MetaLearner, Planned, scoring_seconds
 
 if TYPE_CHECKING:
     from etude.recipe import Recipe
-    from etude.training.studio import Miniature, Studio
+    from etude.training.studio import Studio
 
 Floats = npt.NDArray[np.float64]
 
@@ -79,6 +79,7 @@ class Sampling(MetaLearner):
         "optimization.weight_decay",
         "regularization",
         "augmentation",
+        "semisupervised",
         "sampling.class_weight",
         "sampling.strategy",
         "sampling.presample",
@@ -142,10 +143,11 @@ class Sampling(MetaLearner):
         sizes: tuple[float, ...] = PRESAMPLES
         if own.presample is not None and recipe.is_given("sampling.presample"):
             sizes = (own.presample,)
+        shares: dict[float | None, float] = {}
         with studio.at(shut):
             watched = studio.miniature(shut, plan.steps, samples=SAMPLES, order=0, **options)
             rule = _hoped(strategy, recipe, watched.noise)
-            steps, best, heats = plan.steps, rule.best(watched.taus, sizes), Heats()
+            steps, best, tried = plan.steps, rule.best(watched.taus, sizes), heats.Heats()
             timed = _pays(rule, watched.taus, best)
             if timed:
                 rule, more = _timed(studio, recipe, opened, rule, watched.taus, sizes, plan.timed)
@@ -160,25 +162,27 @@ class Sampling(MetaLearner):
             if _pays(rule, watched.taus, best):
                 fewer = max(1, round(plan.steps / rule.cost(watched.taus, best)))
 
-                def trained(rate: float | None, order: int) -> Miniature:
+                def trained(rate: float | None, order: int) -> Floats:
                     """At equal cost: by the strategy at times the rate, or uniformly."""
                     chosen = shut
                     if rate is not None:
                         chosen = recipe.learn(self.name, sampling=values | {"rate": rate})
                     count = plan.steps if rate is None else fewer
-                    return studio.miniature(chosen, count, samples=SAMPLES, order=order, **options)
+                    found = studio.miniature(chosen, count, samples=SAMPLES, order=order, **options)
+                    shares.setdefault(rate, found.share)
+                    return found.losses
 
                 rates: tuple[float, ...] = (1.0, rule.lift(watched.taus, best))
                 if recipe.is_given("sampling.rate"):
                     rates = (own.rate,)
-                heats = _heats(trained, rates, watched.losses)
-                steps += len(rates) * fewer + (0 if heats.again is None else plan.steps + fewer)
-        changes: dict[str, Any] = values | {"rate": heats.tried[0].rate} if heats.won else {}
+                tried = heats.run(trained, rates, None, watched.losses)
+                steps += len(rates) * fewer + (0 if tried.again is None else plan.steps + fewer)
+        changes: dict[str, Any] = values | {"rate": tried.tried[0].of} if tried.won else {}
         return self.finding(
             studio,
             recipe,
             changes=changes,
-            why=_why(rule, watched.taus, best, heats, timed),
+            why=_why(rule, watched.taus, best, tried, timed),
             evidence={
                 "taus": np.round(watched.taus, 4).tolist(),
                 "noise": watched.noise,
@@ -189,52 +193,14 @@ class Sampling(MetaLearner):
                 "speed_ups": {str(k): rule.speed_up(watched.taus, k) for k in sizes},
                 "presample": best,
                 "threshold": rule.least(best),
-                "open_share": heats.tried[0].share if heats.tried else 0.0,
-                "rates": {str(h.rate): [h.found.mean, h.found.error] for h in heats.tried},
-                "heats": [[found.mean, found.error] for found in heats.of_best],
+                "open_share": shares[tried.tried[0].of] if tried.tried else 0.0,
+                "rates": {str(h.of): [h.found.mean, h.found.error] for h in tried.tried},
+                "heats": [[found.mean, found.error] for found in tried.of_best],
                 "pareto": probabilities.pareto_speed_up(best, 1.16, rule.forward),
                 "plan": dataclasses.asdict(plan),
             },
             cost=Cost(clock() - start, steps),
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class Heat:
-    """A miniature by the strategy against a uniform one of the same cost.
-
-    Attributes:
-        found: How losses of single validation samples differ; below 0 where it is better.
-        rate: Times the learning rate while the gate was open.
-        share: Of the steps, in which it was.
-    """
-
-    found: pairs.Difference
-    rate: float
-    share: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Heats:
-    """What came of all of them.
-
-    Attributes:
-        tried: One for each rate, the best first.
-        again: The best once more, in another order of samples, where it was better.
-    """
-
-    tried: tuple[Heat, ...] = ()
-    again: Heat | None = None
-
-    @property
-    def of_best(self) -> list[pairs.Difference]:
-        """What the best was in each order of samples."""
-        return [heat.found for heat in (*self.tried[:1], self.again) if heat is not None]
-
-    @property
-    def won(self) -> bool:
-        """Whether it was better again."""
-        return self.again is not None and self.again.found.mean < -self.again.found.error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -414,27 +380,6 @@ def _costs(studio: Studio, opened: Recipe, timed: int, *, fewer: bool) -> tuple[
     return forward, float(np.clip(fixed, 0.0, MOST_FIXED))
 
 
-def _heats(
-    trained: Callable[[float | None, int], Miniature], rates: Sequence[float], uniform: Floats
-) -> Heats:
-    """Tries the strategy at all rates, and the best again if it is better.
-
-    Args:
-        trained: A miniature at so many times the rate, or a uniform one, in an order of samples.
-        rates: Times the learning rate while the gate is open.
-        uniform: Losses of the uniform miniature in the first order.
-    """
-
-    def heat(rate: float, order: int, losses: Floats) -> Heat:
-        found = trained(rate, order)
-        return Heat(pairs.difference(found.losses, losses), rate, found.share)
-
-    tried = sorted((heat(rate, 0, uniform) for rate in rates), key=lambda one: one.found.mean)
-    if not tried[0].found.better:
-        return Heats(tuple(tried))
-    return Heats(tuple(tried), heat(tried[0].rate, 1, trained(None, 1).losses))
-
-
 def _paces(
     studio: Studio, others: Sequence[Recipe], timed: int, rounds: int = 2
 ) -> tuple[float, ...]:
@@ -451,7 +396,7 @@ def _paces(
     return tuple(map(min, zip(*found, strict=True)))
 
 
-def _why(rule: Rule, taus: Floats, best: float, heats: Heats, timed: bool) -> str:
+def _why(rule: Rule, taus: Floats, best: float, tried: heats.Heats, timed: bool) -> str:
     """What was found, in words."""
     if rule.forward <= 0.0:
         return "What scoring takes could not be told from the clock's noise: it is not tried."
@@ -463,16 +408,15 @@ def _why(rule: Rule, taus: Floats, best: float, heats: Heats, timed: bool) -> st
         f"{': drawing' if timed else ', drawing'} from {best:g} batches "
         f"{'promises' if timed else 'would promise'} a speed-up of {rule.speed_up(taus, best):.2f}"
     )
-    if not heats.tried:
+    if not tried.tried:
         return f"{told}, below {WORTH:g}."
-    best_heat = heats.tried[0]
-    sure = best_heat.found.mean / max(best_heat.found.error, 1e-12)
-    if heats.won:
-        rate = best_heat.rate
+    if tried.won:
+        rate = tried.tried[0].of
         lifted = "" if rate == 1.0 else f" at {rate:.2g} times the rate"
         return (
-            f"{told}; in a miniature of the run the loss is lower by {-sure:.1f} standard errors"
-            f"{lifted}."
+            f"{told}; in a miniature of the run the loss is lower by {-tried.sure:.1f} standard "
+            f"errors{lifted}."
         )
-    again = " but not with another order of samples" if heats.again is not None else ""
-    return f"{told}, and a miniature of the run shows {sure:+.1f} standard errors of loss{again}."
+    again = " but not with another order of samples" if tried.again is not None else ""
+    shown = f"a miniature of the run shows {tried.sure:+.1f} standard errors of loss"
+    return f"{told}, and {shown}{again}."

@@ -75,6 +75,7 @@ def test_no_finding_makes_an_earlier_one_stale() -> None:
         "learning_rate",
         "augmentation",
         "descent",
+        "unlabeled",
         "length",
     ]
 

@@ -19,17 +19,20 @@ from keras import ops
 from etude.budget import Budget, CostModel
 from etude.data._base import Source
 from etude.data.feed import Feed
+from etude.data.resident import as_input, gather
 from etude.data.shuffle import seed_number
 from etude.errors import RunError
 from etude.inspection import compiled
 from etude.optim import _registry as optimizers
 from etude.recipe import Recipe
-from etude.training import memory, noise_scale, selecting, unlabelled, variance_reduced
+from etude.ssl.gaps import Gap
+from etude.training import batch_norm, memory, noise_scale, selecting, unlabelled, variance_reduced
 from etude.training.augmenting import OpenTo
 from etude.training.backends.tensorflow import OUT_OF_MEMORY
 from etude.training.checks import takes_soft_labels
 from etude.training.gradient_meter import WINDOW, GradientMeter
 from etude.training.isolation import isolated
+from etude.training.layer_gaps import layer_gaps
 from etude.training.readers import Reader, Scores, Watch
 from etude.training.sample_losses import SampleLosses
 from etude.training.trainer import Trainer
@@ -554,6 +557,48 @@ class Studio:
                 None if noise is None else noise / batch,
                 self._sample_losses(samples),
             )
+
+    def attempt(
+        self, recipe: Recipe, steps: int, *, samples: int, order: int
+    ) -> np.ndarray[Any, Any]:
+        """Trains by a whole schedule of so many steps, of any trace; leaves no trace itself.
+
+        Args:
+            recipe: By which.
+            steps: How many.
+            samples: Validation samples on which the trained weights are scored, about.
+            order: Which order of samples.
+
+        Returns:
+            As `branch`.
+        """
+        with self.at(recipe), isolated(self.trainer):
+            multiple = self.recipe.compute.steps_per_execution
+            steps = math.ceil(steps / multiple) * multiple
+            self._begin(0, steps)
+            self._fit(steps, [Reader(self.trainer, None, self.on_step)], order=order)
+            return self._sample_losses(samples)
+
+    def cannot_normalize(self) -> str | None:
+        """Why images without labels cannot count in statistics; `None` where they can."""
+        if self.unlabelled is None:
+            return "there are no images without labels"
+        if not batch_norm.layers_of(self.problem.model):
+            return "the model has no batch normalization that is trained"
+        return None
+
+    def gaps(self, samples: int) -> dict[str, Gap]:
+        """How far labelled images are from unlabelled ones before each normalization.
+
+        Args:
+            samples: Images of each set that are looked at.
+        """
+        assert self.unlabelled is not None
+        own = next(iter(self.train.shuffled(samples, seed=self.seed)))
+        others = next(iter(self.unlabelled.batches(samples, seed=self.seed)))
+        labelled, unlabelled = (as_input(gather(data)[1]) for data in (own, others))
+        with isolated(self.trainer):
+            return layer_gaps(self.problem.model, labelled, unlabelled, self.seed)
 
     def _forget_parts(self) -> None:
         """Lets go of pipelines of a part of the data, with what of a stream they hold."""
