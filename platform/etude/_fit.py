@@ -59,7 +59,8 @@ def fit(
             folders. Labels stay as they are: integers, one-hot, multi-hot or masks.
         validation: The same; used for choosing. Left out, a stratified share of the
             training data is held out.
-        unlabeled: Images without labels; checked, and kept for methods that use them.
+        unlabeled: Images without labels, of any kind that `train` may be. Where a study finds that
+            it helps, they count in the statistics of batch normalization.
         test: The same as `train`; touched once, at the end.
         task: `"binary"`, `"single_label"`, `"multi_label"` or `"semantic_segmentation"`;
             found from labels and outputs when left out.
