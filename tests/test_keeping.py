@@ -34,6 +34,7 @@ VALUES: dict[str, Any] = {
     "augmentation.policy": Policy.of("uniformaugment"),
     "regularization.label_smoothing": 0.07,
     "regularization.dropout": 1.3,
+    "semisupervised.batch_norm": "joint",
 }
 
 
@@ -84,7 +85,10 @@ def test_a_value_of_a_recipe_stays_through_all_studies(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     group, name = path.split(".")
-    tuning = tune(monkeypatch, recipe=Recipe().give(**{group: {name: VALUES[path]}}))
+    options: dict[str, Any] = {}
+    if group == "semisupervised":
+        options["unlabeled"] = helpers.images(60, seed=3)[0]
+    tuning = tune(monkeypatch, recipe=Recipe().give(**{group: {name: VALUES[path]}}), **options)
     assert tuning.recipe.values()[path] == VALUES[path]
     assert tuning.recipe.is_given(path)
     assert not any(path in paths(f.writes, f.changes) for f in tuning.findings)

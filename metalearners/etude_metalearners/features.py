@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any, Literal
 
 from keras import ops
 
 from etude.errors import EtudeError
-from etude.inspection._graph import has_graph
+from etude.inspection.backbone import before_head
 
 Extract = Callable[[Any], Any]
 """Takes float32 images `(batch, height, width, channels)`, gives features `(batch, features)`."""
@@ -48,18 +47,7 @@ def of_model(model: Any) -> Extract:
     A model whose layers are not known to Keras as a graph, or whose last layer takes several
     tensors or is called in another graph first, gives its outputs.
     """
-    import keras
-
-    if not has_graph(model):
-        return lambda images: flat(model(images, training=False))
-    heads = [layer for layer in model.layers if layer.weights]
-    body = model
-    if heads and not isinstance(heads[-1], keras.Model):
-        # A layer that belongs to another graph too may tell that one's input.
-        with contextlib.suppress(ValueError, AttributeError):
-            seen = heads[-1].input
-            if not isinstance(seen, list | tuple | dict):
-                body = keras.Model(model.inputs, seen)
+    body = before_head(model) or model
     return lambda images: flat(body(images, training=False))
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from etude._fit import plan as plan
     from etude._fit import train as train
     from etude._fit import tune as tune
+    from etude._pretrain import Pretraining as Pretraining
+    from etude._pretrain import pretrain as pretrain
     from etude.findings import Finding as Finding
     from etude.problem import Problem as Problem
     from etude.recipe import Recipe as Recipe
@@ -46,10 +48,12 @@ _HOMES = {
     "plan": "etude._fit",
     "train": "etude._fit",
     "tune": "etude._fit",
+    "pretrain": "etude._pretrain",
     "load_model": "etude.saving",
     "Finding": "etude.findings",
     "ImportanceSampling": "etude.training.importance_sampling",
     "Plan": "etude.report",
+    "Pretraining": "etude._pretrain",
     "Problem": "etude.problem",
     "Recipe": "etude.recipe",
     "Report": "etude.report",
@@ -62,6 +66,7 @@ __all__ = [
     "Finding",
     "ImportanceSampling",
     "Plan",
+    "Pretraining",
     "Problem",
     "Recipe",
     "Report",
@@ -76,6 +81,7 @@ __all__ = [
     "metalearners",
     "models",
     "plan",
+    "pretrain",
     "sampling",
     "train",
     "tune",

@@ -164,14 +164,7 @@ class Problem:
         0 to 255, 0 to 1 or -1 to 1 where they lie within one of these; else what was seen.
         """
         image = self.facts["image"]
-        low, high = float(image["low"]), float(image["high"])
-        usual = [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)]
-        if "int" in image["dtype"]:
-            usual = [(0.0, 255.0)]
-        for ends in usual:
-            if ends[0] <= low and high <= ends[1]:
-                return ends
-        return (low, high) if low < high else (low, low + 1.0)
+        return checks.value_range(image["dtype"], float(image["low"]), float(image["high"]))
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits: the same for the same architecture (not weights), contents

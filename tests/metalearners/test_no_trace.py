@@ -39,7 +39,7 @@ def learn(name: str) -> Study:
 
 def open_studio(policy: str | None = None) -> tuple[Studio, Recipe]:
     """A studio in the midst of a training: nothing that could be disturbed is still at zero."""
-    problem = helpers.problem(helpers.sequential(), seed=0)
+    problem = helpers.problem(helpers.sequential(), unlabeled=helpers.images(48, seed=3)[0], seed=0)
     recipe = starting_recipe(
         problem,
         Recipe().give(
@@ -134,7 +134,7 @@ def unlike(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
 
 
 # The race of optimizers traces a Trainer for each of them; the descent runs many trials.
-LONG = dict.fromkeys(("optimizer", "augmentation", "descent"), pytest.mark.slow)
+LONG = dict.fromkeys(("optimizer", "augmentation", "descent", "unlabeled"), pytest.mark.slow)
 
 
 @pytest.mark.parametrize(

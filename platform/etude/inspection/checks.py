@@ -361,3 +361,20 @@ def check_known(
         received=f"class {_listed(unknown)} in {name} alone",
         advice="split the data so that each class is in both (stratified), or drop that class",
     )
+
+
+def value_range(dtype: str, low: float, high: float) -> tuple[float, float]:
+    """Lowest and highest value that a pixel can have, as far as images tell.
+
+    0 to 255, 0 to 1 or -1 to 1 where they lie within one of these; else what was seen.
+
+    Args:
+        dtype: Of the images.
+        low: The lowest value that was seen.
+        high: The highest.
+    """
+    usual = [(0.0, 255.0)] if "int" in dtype else [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)]
+    for ends in usual:
+        if ends[0] <= low and high <= ends[1]:
+            return ends
+    return (low, high) if low < high else (low, low + 1.0)

@@ -446,7 +446,7 @@ class Trainer(AveragedModel):
             `(samples,)` float32.
         """
         assert self._scorer is not None
-        batch = _gathered(data)
+        batch = gathered(data)
         parts = (batch.x, batch.y, batch.weight)
         found = []
         with self.averaged():
@@ -529,7 +529,7 @@ class Trainer(AveragedModel):
 
     def _prepared(self, data: Any) -> Batch:
         """A batch as the recipe's stages leave it."""
-        return self._blended(self._staged(_gathered(own_part(data))))
+        return self._blended(self._staged(gathered(own_part(data))))
 
     def _unlabeled(self, data: Any) -> Any:
         """The images without labels beside a batch, augmented as its own; `None` if none count."""
@@ -583,7 +583,7 @@ class Trainer(AveragedModel):
         selector, scorer, controls = self.selector, self._scorer, self.controls
         assert selector is not None and scorer is not None and controls is not None
         stages = Stages(
-            gathered=_gathered,
+            gathered=gathered,
             staged=self._staged,
             blended=self._blended,
             forward=lambda x: self._scored(x, unlabeled),
@@ -792,7 +792,8 @@ class Trainer(AveragedModel):
         _keras_compat.symbolic_build(self, sample_spec(own_part(spec)))
 
 
-def _gathered(data: Any) -> Batch:
+def gathered(data: Any) -> Batch:
+    """The samples of a batch of data."""
     ids, x, y, weight = gather(data)
     return Batch(ids, _inputs(x), y, weight)
 

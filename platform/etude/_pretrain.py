@@ -1,0 +1,165 @@
+"""`pretrain`: a backbone learns from images without labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from etude.budget import parse_bytes
+from etude.data.feed import Feed
+from etude.errors import RecipeError
+from etude.inspection import backbone as backbones
+from etude.inspection import checks
+from etude.inspection import model as models
+from etude.inspection.sets import Opener
+from etude.recipe import Recipe
+from etude.ssl.objectives import OBJECTIVES, Objective
+from etude.training.pretrainer import COLLAPSED, Neighbours, Pretrainer
+
+# By which it trains where nothing else is said: a rate for a batch of 128, and in proportion.
+RATE, PER = 0.06, 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretraining:
+    """What came of it.
+
+    Attributes:
+        objective: Its name.
+        history: Keras' own: the loss and the spread of embeddings of every epoch, and of those that
+            were looked at the accuracy of nearest neighbours and the features' effective rank.
+        backbone: From images to features; its layers are those of the model that was passed in.
+        recipe: By which it was trained.
+        notes: What is to be said.
+    """
+
+    objective: str
+    history: Mapping[str, list[float]]
+    backbone: Any
+    recipe: Recipe
+    notes: tuple[str, ...]
+
+
+def pretrain(
+    model: Any,
+    images: Any,
+    *,
+    objective: str | Objective = "simsiam",
+    epochs: int = 100,
+    batch_size: int = 128,
+    backbone: str | None = None,
+    policy: Any = "contrastive",
+    recipe: Recipe | str | Path | None = None,
+    neighbours: tuple[tuple[Any, Any], tuple[Any, Any]] | None = None,
+    every: int = 1,
+    callbacks: Sequence[Any] = (),
+    resize: Any = None,
+    memory_budget: str | int = "4GiB",
+    seed: int = 0,
+    verbose: Any = "auto",
+) -> Pretraining:
+    """Trains the backbone of a model by a self-supervised objective; the model has its weights.
+
+    Projector and predictor are made for it and thrown away. The head of the model, if it has one,
+    stays as it was.
+
+    Args:
+        model: A Functional or built Sequential model with or without a head, or a `.keras` file.
+        images: As of `fit(unlabeled=...)`.
+        objective: A name from `etude.ssl.objectives`, or one of them with its own numbers.
+        epochs: Passes over the images.
+        batch_size: Images in a batch, of each of which there are two views.
+        backbone: The name of the layer whose outputs are the features; left out, what leads to the
+            last dense layer, or the whole model where it does not end in one.
+        policy: What makes the views, as the recipe's `augmentation.policy`.
+        recipe: Optimizer, schedule and the like, in the place of SGD with Nesterov momentum at .06
+            for a batch of 128 and in proportion, decay 5e-4, and a cosine. Batch and policy are
+            those of the arguments.
+        neighbours: Labelled images `(x, y)` and others whose classes their features are to tell:
+            after epochs the accuracy of weighted nearest neighbours is in the history.
+        every: Epochs between two such looks.
+        callbacks: Keras callbacks.
+        resize: As of `fit`.
+        memory_budget: As of `fit`.
+        seed: Of heads, order and views.
+        verbose: As of `keras.Model.fit`.
+
+    Raises:
+        EtudeError: The backbone cannot be found or the images do not meet it, before the first
+            step.
+
+    Example:
+        >>> etude.pretrain(model, images, objective="byol", epochs=50)  # doctest: +SKIP
+        >>> etude.fit(model, (x, y), time_budget="10m")  # doctest: +SKIP
+    """
+    model = models.take(model)
+    chosen = _objective(objective)
+    body = backbones.find(model, backbone)
+    budget = parse_bytes(memory_budget)
+    opened, notes = Opener(models.wants(model), resize, budget, None).open(
+        images, "unlabeled", labelled=False, finite="passed over"
+    )
+    used = _recipe(recipe, batch_size, policy)
+    feed = Feed(opened.source, budget)
+    size = feed.size
+    assert size is not None  # what has no end was refused
+    batch = min(batch_size, size)
+    spec, scan = opened.source.spec, opened.scan
+    trainer = Pretrainer(
+        body,
+        chosen,
+        used,
+        value_range=checks.value_range(spec.image_dtype, scan.min, scan.max),
+        seed=seed,
+    )
+    trainer.compile()
+    looks = [] if neighbours is None else [Neighbours(body, *neighbours, every=every)]
+    history = trainer.fit(
+        feed.shuffled(batch, seed=seed),
+        epochs=epochs,
+        steps_per_epoch=max(1, size // batch),
+        shuffle=False,
+        callbacks=[*looks, *callbacks],
+        verbose=verbose,
+    )
+    last = history.history["spread"][-1]
+    if not last > COLLAPSED:
+        notes.append(
+            f"The embeddings collapsed: their spread is {last:.3f}, where 1 is even and 0 is all "
+            f"the same. A lower learning rate or another objective may help."
+        )
+    return Pretraining(chosen.name, history.history, body, used, tuple(notes))
+
+
+def _objective(given: str | Objective) -> Objective:
+    if isinstance(given, Objective):
+        return given
+    if given not in OBJECTIVES:
+        raise RecipeError(
+            "There is no such objective.",
+            required="one of " + ", ".join(OBJECTIVES),
+            received=repr(given),
+            advice="mend the name",
+        )
+    return OBJECTIVES[given]()
+
+
+def _recipe(given: Recipe | str | Path | None, batch: int, policy: Any) -> Recipe:
+    """The recipe, with the batch and the policy."""
+    own = {"compute": {"batch_size": batch}, "augmentation": {"policy": policy}}
+    if isinstance(given, str | Path):
+        given = Recipe.load(given)
+    if given is not None:
+        return given.give(**own)
+    return Recipe().give(
+        optimization={
+            "optimizer": "nesterov",
+            "learning_rate": RATE * batch / PER,
+            "momentum": 0.9,
+            "weight_decay": 5e-4,
+            "schedule": "cosine",
+        },
+        **own,
+    )

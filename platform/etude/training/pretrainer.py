@@ -1,0 +1,270 @@
+"""Self-supervised pre-training: a Trainer whose step asks two views of each image for the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from etude.data.resident import own_part
+from etude.errors import ModelError, RecipeError
+from etude.recipe import Recipe
+from etude.ssl.knn import effective_rank, weighted_knn
+from etude.ssl.objectives import Head, Objective
+from etude.training import _keras_compat, gradients
+from etude.training.backends import tensorflow as backend
+from etude.training.trainer import Trainer, gathered
+
+COLLAPSED = 0.1
+"""The spread below which embeddings count as all the same."""
+
+
+class Siamese(keras.Model):  # type: ignore[misc, unused-ignore]
+    """A backbone with the heads of an objective, which are thrown away after.
+
+    Args:
+        backbone: From images to features `(batch, features)`.
+        objective: Whose heads.
+        seed: Of the heads' initial weights.
+    """
+
+    def __init__(self, backbone: Any, objective: Objective, seed: int) -> None:
+        super().__init__(name="siamese", dtype=backbone.dtype_policy)
+        self.backbone = backbone
+        self.projector = built(objective.projector, int(backbone.output_shape[-1]), seed)
+        width = objective.projector.widths[-1]
+        self.predictor = None
+        if objective.predictor is not None:
+            self.predictor = built(objective.predictor, width, seed + 1)
+        self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Embeddings of images, `(batch, width)` float32."""
+        return self.projector(self.backbone(inputs, training=training), training=training)
+
+
+class Pretrainer(Trainer):
+    """Trains a backbone by an objective, with Keras' own `fit`.
+
+    A view of an image is what the recipe's policy of augmentation makes of it. Each view goes
+    through the network by itself, with the statistics of its own kind.
+
+    Args:
+        backbone: From images to features; it is trained in place.
+        objective: What views are to say of each other.
+        recipe: Optimizer, schedule and policy.
+        value_range: Lowest and highest value that a pixel can have.
+        seed: Of heads, order and views.
+
+    Raises:
+        RecipeError: The policy leaves images as they are.
+        ModelError: The objective needs a copy of the backbone, and it cannot be copied.
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        objective: Objective,
+        recipe: Recipe,
+        *,
+        value_range: tuple[float, float],
+        seed: int = 0,
+    ) -> None:
+        if not recipe.augmentation.policy.draws_anything:
+            raise RecipeError(
+                "Two views of an image would be the same.",
+                required="a policy of augmentation that changes images",
+                received=str(recipe.augmentation.policy),
+                advice="take `policy='contrastive'`",
+            )
+        network = Siamese(backbone, objective, seed)
+        super().__init__(network, recipe, value_range=value_range, seed=seed)
+        self.objective = objective
+        self.spread = keras.metrics.Mean(name="spread")
+        self.kept = {
+            name: keras.Variable(value, dtype="float32", trainable=False, name=name)
+            for name, value in objective.state().items()
+        }
+        copy = _copied(network, seed) if objective.target == "momentum" else None
+        # Within a function: Keras would train what the Trainer holds.
+        self._copy: Callable[[], Any] = lambda: copy
+
+    def train_step(self, data: Any) -> Any:
+        """One update by two views of a batch."""
+        images, objective = gathered(own_part(data)).x, self.objective
+        assert self.augmenter is not None
+        views = [self.augmenter.images(images) for _ in range(2)]
+        kept = {name: variable.value for name, variable in self.kept.items()}
+        copy = self._copy()
+        others = [] if copy is None else [copy(view, training=True) for view in views]
+
+        def function() -> tuple[Any, Any]:
+            said = [self._forward(view, True) for view in views]
+            given = others or said
+            if objective.target == "stopped":
+                given = [ops.stop_gradient(one) for one in said]
+            head = self.model.predictor
+            asked = said if head is None else [head(one, training=True) for one in said]
+            losses = [objective.loss(asked[i], given[1 - i], kept) for i in range(2)]
+            loss = (losses[0] + losses[1]) / 2.0
+            loss = sum(_keras_compat.additional_losses(self), start=loss)
+            return self.optimizer.scale_loss(loss), (loss, said, given)
+
+        _, (loss, said, given), grads = backend.value_and_grad(
+            function, lambda: self.trainable_variables
+        )
+        limit = self.recipe.regularization.clip_norm
+        if limit is not None:
+            grads = gradients.clip_by_global_norm(grads, self._scaled_limit(limit))
+        self._update(grads, loss)
+        after = objective.updated(kept, ops.concatenate(given, axis=0))
+        for name, variable in self.kept.items():
+            variable.assign(after[name])
+        if copy is not None:
+            _follow(copy, self.model, objective.keep)
+        _keras_compat.track_loss(self, loss, ops.shape(images)[0])
+        self.spread.update_state(spread(said[0]))
+        return {metric.name: metric.result() for metric in self.metrics}
+
+
+class Neighbours(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
+    """Tells after epochs how good the features are: `knn_accuracy`, and their effective `rank`.
+
+    Args:
+        backbone: From images to features.
+        bank: Labelled images, `(x, y)`.
+        queries: Others, whose classes are to be told.
+        every: Epochs between two looks; the last one is looked at in any case.
+        batch_size: Images that are computed at once.
+        neighbours: As of `weighted_knn`.
+        temperature: As of `weighted_knn`.
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        bank: tuple[Any, Any],
+        queries: tuple[Any, Any],
+        *,
+        every: int = 1,
+        batch_size: int = 256,
+        neighbours: int = 200,
+        temperature: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.bank, self.queries = backbone, bank, queries
+        self.every, self.batch_size = every, batch_size
+        self.neighbours, self.temperature = neighbours, temperature
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Looks, and adds to the logs what Keras' history keeps."""
+        last = epoch + 1 == (self.params or {}).get("epochs")
+        if (epoch + 1) % self.every and not last:
+            return
+        found = self.look()
+        if logs is not None:
+            logs |= found
+
+    def look(self) -> dict[str, float]:
+        """The accuracy and the rank, as of now."""
+        (x, labels), (others, truth) = self.bank, self.queries
+        features = [
+            np.asarray(
+                self.backbone.predict(part, batch_size=self.batch_size, verbose=0), np.float32
+            )
+            for part in (x, others)
+        ]
+        labels, truth = (np.asarray(part).reshape(-1).astype(np.int64) for part in (labels, truth))
+        told = weighted_knn(
+            features[0],
+            labels,
+            features[1],
+            neighbours=self.neighbours,
+            temperature=self.temperature,
+        )
+        return {
+            "knn_accuracy": float(np.mean(told == truth)),
+            "rank": effective_rank(features[1][:2048]),
+        }
+
+
+def built(head: Head, inputs: int, seed: int) -> keras.Sequential:
+    """The layers of a head, in float32.
+
+    Args:
+        head: Which.
+        inputs: Width of what comes in.
+        seed: Of the initial weights.
+    """
+    layers = keras.layers
+    stack: list[Any] = [layers.Input((inputs,))]
+    seeds = np.random.default_rng(seed).integers(2**31, size=len(head.widths))
+    for place, (width, own) in enumerate(zip(head.widths, seeds, strict=True), start=1):
+        last = place == len(head.widths)
+        start = keras.initializers.GlorotUniform(seed=int(own))
+        bias = last and head.bias and not head.normalized
+        stack.append(layers.Dense(width, use_bias=bias, kernel_initializer=start, dtype="float32"))
+        if not last or head.normalized:
+            shifted = not last
+            stack.append(
+                layers.BatchNormalization(
+                    momentum=0.9, epsilon=1e-5, center=shifted, scale=shifted, dtype="float32"
+                )
+            )
+        if not last:
+            stack.append(layers.Activation("relu", dtype="float32"))
+    return keras.Sequential(stack)
+
+
+def spread(embeddings: Any) -> Any:
+    """How far embeddings are from being all the same: the mean standard deviation of the columns
+    of rows of length 1, over 1 / √width; 1 where they point in all directions alike, 0 where all
+    point in one (Chen & He 2021, section 4.1).
+
+    Args:
+        embeddings: `(images, width)`.
+    """
+    rows = ops.normalize(ops.cast(embeddings, "float32"), axis=-1)
+    return ops.mean(ops.std(rows, axis=0)) * float(embeddings.shape[-1]) ** 0.5
+
+
+def _copied(network: Siamese, seed: int) -> Siamese:
+    """Another network of the same layers and weights."""
+    try:
+        backbone = keras.models.clone_model(network.backbone)
+    except Exception as error:
+        raise ModelError(
+            "The backbone cannot be copied, which this objective needs.",
+            required="layers with a working `get_config`",
+            received=f"{type(error).__name__}: {error}",
+            advice="give them one, or take an objective without a copy, such as 'simsiam'",
+        ) from error
+    copy = Siamese.__new__(Siamese)
+    keras.Model.__init__(copy, name="copy", dtype=network.dtype_policy)
+    copy.backbone, copy.predictor = backbone, None
+    copy.projector = keras.models.clone_model(network.projector)
+    copy.built = True
+    for own, other in _pairs(copy, network):
+        own.assign(other.value)
+    return copy
+
+
+def _pairs(copy: Siamese, network: Siamese) -> Sequence[tuple[Any, Any]]:
+    """Each variable of the copy's with the one that it is of."""
+    own = [*copy.backbone.variables, *copy.projector.variables]
+    others = [*network.backbone.variables, *network.projector.variables]
+    return list(zip(own, others, strict=True))
+
+
+def _follow(copy: Siamese, network: Siamese, keep: float) -> None:
+    """Moves the copy's weights towards the network's; statistics are its own."""
+    trained = {
+        id(v) for part in (network.backbone, network.projector) for v in part.trainable_variables
+    }
+    for own, other in _pairs(copy, network):
+        if id(other) in trained:
+            share = ops.cast(1.0 - keep, own.dtype)
+            own.assign_add((other.value - own.value) * share)

@@ -1,0 +1,195 @@
+"""Pre-training: the step by hand, what it leaves alone, and that features get better."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, ops
+
+import etude
+from etude.errors import DataError, EtudeError, ModelError, RecipeError
+from etude.recipe import Recipe
+from etude.ssl.objectives import OBJECTIVES, Head, SimSiam
+from etude.training import pretrainer
+
+from . import helpers
+
+SMALL = {"projector": Head((16, 8)), "predictor": Head((6, 8))}
+
+
+def model(seed: int = 0) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    stack = [layers.Rescaling(1 / 255), layers.Conv2D(6, 3), layers.BatchNormalization()]
+    stack += [layers.Activation("relu"), layers.Flatten(), layers.Dense(4, name="head")]
+    return keras.Sequential([layers.Input((8, 8, 1)), *stack])
+
+
+@pytest.fixture(autouse=True)
+def small_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in OBJECTIVES.values():
+        monkeypatch.setattr(kind, "projector", SMALL["projector"])
+        if kind.predictor is not None:
+            monkeypatch.setattr(kind, "predictor", SMALL["predictor"])
+
+
+def images(count: int = 64, seed: int = 0) -> Any:
+    return helpers.images(count, seed)[0]
+
+
+def options(**others: Any) -> dict[str, Any]:
+    return {"epochs": 2, "batch_size": 16, "policy": "standard_cifar", "verbose": 0, **others}
+
+
+@pytest.mark.parametrize("name", list(OBJECTIVES))
+def test_every_objective_trains_the_models_own_weights(name: str) -> None:
+    own = model()
+    before = helpers.weights(own)
+    found = etude.pretrain(own, images(), objective=name, **options())
+    after = helpers.weights(own)
+    moved = [float(np.abs(a - b).max()) for a, b in zip(before, after, strict=True)]
+    assert all(np.isfinite(w).all() for w in after)
+    assert all(m > 0.0 for m in moved[:-2])  # statistics too
+    assert moved[-2:] == [0.0, 0.0]  # the head
+    assert len(found.history["loss"]) == 2
+    assert 0.0 < found.history["spread"][-1] < 1.2
+    again = model()
+    etude.pretrain(again, images(), objective=name, **options())
+    assert helpers.difference(after, helpers.weights(again)) == 0.0
+
+
+def test_a_step_is_that_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SimSiam by plain SGD, with the views given."""
+    x = images(8).astype(np.float32)
+    views = [x, x[:, :, ::-1].copy()]
+    given = iter(views * 2)
+    plain = Recipe().give(
+        optimization={"optimizer": "sgd", "learning_rate": 0.1}, compute={"batch_size": 8},
+        augmentation={"policy": "standard_cifar"},
+    )  # fmt: skip
+    networks = []
+    for by_hand in (False, True):
+        own = model()
+        body = keras.Model(own.inputs, own.layers[-2].output)
+        trainer = pretrainer.Pretrainer(body, SimSiam(), plain, value_range=(0.0, 255.0), seed=3)
+        trainer.compile()
+        network = trainer.model
+        if not by_hand:
+            monkeypatch.setattr(trainer.augmenter, "images", lambda images: next(given))
+            trainer.run_eagerly = True
+            trainer.fit(tf.data.Dataset.from_tensors((x,)), verbose=0)
+        else:
+            variables = [v.value for v in trainer.trainable_variables]
+            with tf.GradientTape() as tape:
+                z = [network(view, training=True) for view in views]
+                p = [network.predictor(one, training=True) for one in z]
+                unit = [
+                    [r / tf.norm(r, axis=1, keepdims=True) for r in side]
+                    for side in (p, [tf.stop_gradient(one) for one in z])
+                ]
+                loss = (
+                    -sum(
+                        tf.reduce_mean(tf.reduce_sum(unit[0][i] * unit[1][1 - i], axis=1))
+                        for i in range(2)
+                    )
+                    / 2.0
+                )
+            for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+                variable.assign_sub(0.1 * gradient)
+        networks.append([np.asarray(v) for v in network.variables])
+    for one, other in zip(*networks, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_a_copy_follows_by_its_share() -> None:
+    objective = OBJECTIVES["byol"]()
+    own = model()
+    body = keras.Model(own.inputs, own.layers[-2].output)
+    recipe = Recipe().give(
+        optimization={"optimizer": "sgd", "learning_rate": 0.5},
+        augmentation={"policy": "standard_cifar"},
+    )
+    trainer = pretrainer.Pretrainer(body, objective, recipe, value_range=(0.0, 255.0))
+    trainer.compile()
+    copy = trainer._copy()
+    assert not {id(v) for v in copy.variables} & {id(v) for v in trainer.variables}
+    kernel, followed = (part.backbone.layers[2].kernel for part in (trainer.model, copy))
+    start = np.asarray(kernel).copy()
+    np.testing.assert_array_equal(start, np.asarray(followed))
+    trainer.fit(tf.data.Dataset.from_tensors((images(16).astype(np.float32),)), verbose=0)
+    moved = np.asarray(kernel) - start
+    assert np.abs(moved).max() > 1e-4
+    np.testing.assert_allclose(np.asarray(followed) - start, 0.01 * moved, atol=1e-6)
+    # Its statistics are its own: those of the batch, at the layer's momentum.
+    assert np.abs(np.asarray(copy.backbone.layers[3].moving_mean)).max() > 0.0
+
+
+def test_embeddings_that_are_all_the_same_have_no_spread() -> None:
+    rng = np.random.default_rng(0)
+    assert float(pretrainer.spread(np.ones((9, 4), np.float32))) == pytest.approx(0.0, abs=1e-5)
+    even = rng.normal(size=(4_000, 64)).astype(np.float32)
+    assert float(pretrainer.spread(even)) == pytest.approx(1.0, rel=0.02)
+    leaning = even + 3.0
+    assert 0.2 < float(pretrainer.spread(leaning)) < 0.6
+
+
+def test_a_collapse_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pull(self: Any, asked: Any, target: Any, state: Any) -> Any:
+        return ops.mean(ops.square(asked - 5.0)) + 0.0 * ops.mean(target)
+
+    monkeypatch.setattr(SimSiam, "loss", pull)
+    monkeypatch.setattr(SimSiam, "predictor", None)
+    rate = Recipe().give(optimization={"optimizer": "adam", "learning_rate": 0.05})
+    found = etude.pretrain(model(), images(), recipe=rate, **options(epochs=25))
+    assert any("collapsed" in note for note in found.notes)
+
+
+def gratings(count: int, seed: int) -> tuple[Any, Any]:
+    """Stripes of two directions at a random place, under noise: what pixels alone hardly tell."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(count) % 2
+    phase = rng.uniform(0, 2 * np.pi, count)[:, None]
+    waves = np.sin(np.arange(8) * 2.1 + phase)[:, :, None] * np.ones((1, 1, 8))
+    waves = np.where(y[:, None, None] == 1, waves, waves.transpose(0, 2, 1))
+    x = 127.0 + 40.0 * waves + rng.normal(0, 45, (count, 8, 8))
+    return np.clip(x, 0, 255).astype(np.uint8)[..., None], y
+
+
+@pytest.mark.slow
+def test_features_tell_classes_better_than_before() -> None:
+    (x, y), (q, t) = gratings(1_000, 0), gratings(500, 9)
+    own = model()
+    body = keras.Model(own.inputs, keras.ops.mean(own.layers[-3].output, axis=(1, 2)))
+    before = pretrainer.Neighbours(body, (x, y), (q, t), neighbours=20).look()
+    whole = keras.Model(own.inputs, [layers.Dense(4)(body.outputs[0])])
+    found = etude.pretrain(
+        whole, x, objective="simclr", neighbours=((x, y), (q, t)), every=20,
+        **options(epochs=40, batch_size=64),
+    )  # fmt: skip
+    assert found.history["knn_accuracy"][-1] > before["knn_accuracy"] + 0.05
+    assert found.history["rank"][-1] > 2.0
+
+
+def test_images_without_labels_may_stream() -> None:
+    own = model()
+    data = tf.data.Dataset.from_tensor_slices(images(40)).batch(8)
+    found = etude.pretrain(own, data, **options(memory_budget=1000))
+    assert len(found.history["loss"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "says"),
+    [
+        ({"objective": "simclrr"}, RecipeError, "no such objective"),
+        ({"policy": "none"}, RecipeError, "would be the same"),
+        ({"backbone": "nobody"}, ModelError, "no layer of this name"),
+        ({"images": np.zeros((0, 8, 8, 1), np.uint8)}, EtudeError, "no images"),
+        ({"images": np.full((16, 8, 8, 1), np.nan, np.float32)}, DataError, "NaN|finite"),
+    ],
+)
+def test_what_cannot_be_is_said(given: dict[str, Any], kind: Any, says: str) -> None:
+    with pytest.raises(kind, match=says):
+        etude.pretrain(model(), given.pop("images", images()), **options(**given))
