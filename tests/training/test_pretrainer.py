@@ -44,7 +44,12 @@ def options(**others: Any) -> dict[str, Any]:
     return {"epochs": 2, "batch_size": 16, "policy": "standard_cifar", "verbose": 0, **others}
 
 
-@pytest.mark.parametrize("name", list(OBJECTIVES))
+FAST = ("simsiam", "moco")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in OBJECTIVES]
+)
 def test_every_objective_trains_the_models_own_weights(name: str) -> None:
     own = model()
     before = helpers.weights(own)
@@ -136,6 +141,7 @@ def test_embeddings_that_are_all_the_same_have_no_spread() -> None:
     assert 0.2 < float(pretrainer.spread(leaning)) < 0.6
 
 
+@pytest.mark.slow
 def test_a_collapse_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def pull(self: Any, asked: Any, target: Any, state: Any) -> Any:
         return ops.mean(ops.square(asked - 5.0)) + 0.0 * ops.mean(target)

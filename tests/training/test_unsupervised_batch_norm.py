@@ -279,6 +279,7 @@ def test_one_seed_gives_one_model_and_none_is_traced_again(
     assert not traced
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "groups",
     [
@@ -306,6 +307,7 @@ def test_it_goes_with_all_else(form: str, groups: dict[str, Any]) -> None:
     assert (np.abs(first[0] - first[1]) / spread).max() > 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["resident", "stream", "pairs", "small", "few"])
 def test_images_come_as_they_may(kind: str) -> None:
     own = helpers.images(40, seed=5)[0]
