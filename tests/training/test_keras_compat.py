@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import threading
 
 import keras
 import numpy as np
@@ -318,6 +319,38 @@ def test_callbacks_take_a_metrics_direction() -> None:
     stopper = keras.callbacks.EarlyStopping("val_share", patience=9)
     model.fit(x, y, validation_data=(x, y), verbose=0, callbacks=[stopper])
     assert stopper.monitor_op is ops.greater or stopper.monitor_op is np.greater
+
+
+def test_moments_are_those_that_are_given() -> None:
+    """Within, of this thread alone, and nested; after, the layer is as it was."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(2.0, 3.0, (20, 4)).astype(np.float32)
+    layer = layers.BatchNormalization(momentum=0.5)
+    own = np.asarray(layer(x, training=True))
+    np.testing.assert_allclose(own, (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-3), atol=1e-5)
+    seen, elsewhere = [], []
+
+    def given(of: object, inputs: object, moments: object) -> object:
+        seen.append((of, np.asarray(inputs), [np.asarray(m) for m in moments()]))
+        return ops.full((4,), 7.0), ops.full((4,), 4.0)
+
+    with compat.moments_by([layer], given):
+        found = np.asarray(layer(x, training=True))
+        other = threading.Thread(target=lambda: elsewhere.append(layer(x, training=True)))
+        other.start()
+        other.join()
+        with compat.moments_by([layer], lambda la, inputs, moments: (ops.ones(4), ops.ones(4))):
+            inner = np.asarray(layer(x, training=True))
+        again = np.asarray(layer(x, training=True))
+    np.testing.assert_allclose(found, (x - 7.0) / np.sqrt(4.0 + 1e-3), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(again, found)
+    np.testing.assert_allclose(inner, (x - 1.0) / np.sqrt(1.001), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(elsewhere[0]), own, atol=1e-6)
+    assert [of for of, _, _ in seen] == [layer, layer]
+    np.testing.assert_array_equal(seen[0][1], x)
+    np.testing.assert_allclose(seen[0][2], [x.mean(0), x.var(0)], rtol=1e-4)
+    assert "_moments" not in layer.__dict__
+    np.testing.assert_allclose(np.asarray(layer(x, training=True)), own, atol=1e-6)
 
 
 def test_every_function_is_tested_here() -> None:

@@ -44,12 +44,8 @@ def options(**others: Any) -> dict[str, Any]:
     return {"epochs": 2, "batch_size": 16, "policy": "standard_cifar", "verbose": 0, **others}
 
 
-FAST = ("simsiam", "moco")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in OBJECTIVES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(OBJECTIVES))
 def test_every_objective_trains_the_models_own_weights(name: str) -> None:
     own = model()
     before = helpers.weights(own)
@@ -179,6 +175,7 @@ def test_features_tell_classes_better_than_before() -> None:
     assert found.history["rank"][-1] > 2.0
 
 
+@pytest.mark.slow
 def test_images_without_labels_may_stream() -> None:
     own = model()
     data = tf.data.Dataset.from_tensor_slices(images(40)).batch(8)

@@ -240,6 +240,32 @@ class _Moments:
             return self.own(inputs, mask)
         return hook(inputs, lambda: self.own(inputs, mask))
 
+    @classmethod
+    def of(cls, layer: Any) -> _Moments:
+        """The layer's stand-in, put there where there is none, with one user more."""
+        with _lock:
+            found = layer.__dict__.get("_moments")
+            if not isinstance(found, cls):
+                found = cls(layer._moments)
+                # Past Keras' `__setattr__`, which would track it.
+                object.__setattr__(layer, "_moments", found)
+            found.users += 1
+            return found
+
+    def leave(self, layer: Any) -> None:
+        """Goes away with its last user."""
+        with _lock:
+            self.users -= 1
+            if not self.users:
+                object.__delattr__(layer, "_moments")
+
+    def put_back(self, hook: Any) -> None:
+        """Has this thread's hook be what it was."""
+        if hook is None:
+            del _thread.hooks[id(self)]
+        else:
+            _thread.hooks[id(self)] = hook
+
 
 @contextlib.contextmanager
 def moments_by(
@@ -257,36 +283,8 @@ def moments_by(
         _thread.hooks = {}
     with contextlib.ExitStack() as stack:
         for layer in layers:
-            stand_in = _installed(layer)
-            stack.callback(_leave, layer, stand_in)
-            before = _thread.hooks.get(id(stand_in))
-            stack.callback(_put_back, id(stand_in), before)
+            stand_in = _Moments.of(layer)
+            stack.callback(stand_in.leave, layer)
+            stack.callback(stand_in.put_back, _thread.hooks.get(id(stand_in)))
             _thread.hooks[id(stand_in)] = functools.partial(hook, layer)
         yield
-
-
-def _installed(layer: Any) -> _Moments:
-    """The layer's stand-in, put there where there is none."""
-    with _lock:
-        found = layer.__dict__.get("_moments")
-        if not isinstance(found, _Moments):
-            found = _Moments(layer._moments)
-            # Past Keras' `__setattr__`, which would track it.
-            object.__setattr__(layer, "_moments", found)
-        found.users += 1
-        return found
-
-
-def _leave(layer: Any, stand_in: _Moments) -> None:
-    """Takes the stand-in away with its last user."""
-    with _lock:
-        stand_in.users -= 1
-        if not stand_in.users:
-            object.__delattr__(layer, "_moments")
-
-
-def _put_back(key: int, hook: Any) -> None:
-    if hook is None:
-        del _thread.hooks[key]
-    else:
-        _thread.hooks[key] = hook
