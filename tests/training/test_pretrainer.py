@@ -57,9 +57,10 @@ def test_every_objective_trains_the_models_own_weights(name: str) -> None:
     assert moved[-2:] == [0.0, 0.0]  # the head
     assert len(found.history["loss"]) == 2
     assert 0.0 < found.history["spread"][-1] < 1.2
-    again = model()
-    etude.pretrain(again, images(), objective=name, **options())
-    assert helpers.difference(after, helpers.weights(again)) == 0.0
+    if name in ("byol", "dino"):  # with all that draws, copies and keeps
+        again = model()
+        etude.pretrain(again, images(), objective=name, **options())
+        assert helpers.difference(after, helpers.weights(again)) == 0.0
 
 
 def test_a_step_is_that_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +106,7 @@ def test_a_step_is_that_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_copy_follows_by_its_share() -> None:
     objective = OBJECTIVES["byol"]()
     own = model()
