@@ -15,6 +15,11 @@ from etude.training.studio import Studio
 from etude.training.trainer import Trainer
 
 
+def first_fast(first: Any, *others: Any) -> list[Any]:
+    """Parameters of a test of which but one is among the fast tests, for the time they take."""
+    return [first, *(pytest.param(other, marks=pytest.mark.slow) for other in others)]
+
+
 @dataclasses.dataclass
 class Machine:
     """A clock that is moved by steps, evaluations and compilation, and by nothing else.

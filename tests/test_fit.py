@@ -185,8 +185,10 @@ def test_tune_then_train_in_one_process() -> None:
     tuning = etude.tune(model, helpers.images(480), epochs=30, verbose=0)
     assert helpers.difference(before, helpers.weights(model)) == 0.0
     assert [finding.learner for finding in tuning.findings] == [
-        "compute", "optimizer", "batch_size", "learning_rate", "augmentation", "descent", "length",
+        "compute", "optimizer", "batch_size", "learning_rate", "augmentation", "descent",
+        "unlabeled", "length",
     ]  # fmt: skip
+    assert "without labels" in found(tuning, "unlabeled").why
     assert found(tuning, "learning_rate").true.steps > 0
     problem = etude.Problem.inspect(model, helpers.images(480))
     assert not problem.user_loss  # what Étude compiled is not taken for the user's

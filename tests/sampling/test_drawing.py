@@ -6,6 +6,7 @@ import itertools
 
 import keras
 import numpy as np
+import tensorflow as tf
 from scipy import stats
 
 from etude.sampling import drawing
@@ -38,8 +39,11 @@ def test_systematic_draws_are_as_many_as_their_chances_up_to_rounding() -> None:
     wanted = 12 * p.astype(np.float64) / p.sum()
     assert wanted.max() > 1.2
     counts = []
-    for uniform in (np.arange(4_000) + 0.5) / 4_000:
-        drawn = drawing.systematic(keras.ops.convert_to_tensor(p), 12, uniform)
+    draw = tf.function(
+        lambda uniform: drawing.systematic(keras.ops.convert_to_tensor(p), 12, uniform)
+    )
+    for uniform in ((np.arange(4_000) + 0.5) / 4_000).astype(np.float32):
+        drawn = draw(keras.ops.convert_to_tensor(uniform))
         assert np.asarray(drawn).dtype == np.int32
         counts.append(np.bincount(np.asarray(drawn), minlength=40))
     found = np.stack(counts)
@@ -57,9 +61,11 @@ def test_draws_without_replacement_are_sequential() -> None:
     p = np.array([0.6, 0.1, 0.3])
     times = 6_000
     pairs = []
+    chances = keras.ops.convert_to_tensor(p.astype(np.float32))
+    draw = tf.function(lambda uniform: drawing.without_replacement(chances, 2, uniform))
     for uniform in rng.random((times, 3)).astype(np.float32):
-        chances = keras.ops.convert_to_tensor(p.astype(np.float32))
-        pairs.append(tuple(np.asarray(drawing.without_replacement(chances, 2, uniform)).tolist()))
+        drawn = np.asarray(draw(keras.ops.convert_to_tensor(uniform)))
+        pairs.append(tuple(drawn.tolist()))
     orders = list(itertools.permutations(range(3), 2))
     expected = [times * p[i] * p[j] / (1 - p[i]) for i, j in orders]
     counts = [pairs.count(order) for order in orders]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 from scipy import optimize
 
@@ -63,18 +64,21 @@ def deviations(name: str, draws: Draws | None = None, *, weighted: bool) -> np.n
     """Standard errors by which the mean of 20,000 draws is off the mean of all gradients."""
     strategy = STRATEGIES[name]() if draws is None else PRESAMPLED[name](draws)
     told, chances = numbers(name), chances_of(name, strategy)
+    presampled = isinstance(strategy, Presampled)
+
+    @tf.function  # for speed alone
+    def draw(uniform: Any) -> Any:
+        if isinstance(strategy, Presampled):
+            drawn = strategy.drawn(chances, strategy.count(chances, BATCH, told), uniform)
+            return drawn, strategy.weights(chances, drawn, told)
+        drawn = drawing.with_replacement(chances, uniform)
+        return drawn, strategy.weights(chances, drawn, told, tensor(0.3))
+
     each = []
     times = 20_000 // BATCH
     for k in range(times):
-        if isinstance(strategy, Presampled):
-            uniform = tensor(np.random.default_rng([1, k]).random(SIZE))
-            count = strategy.count(chances, BATCH, told)
-            drawn = strategy.drawn(chances, count, uniform)
-            weights = strategy.weights(chances, drawn, told)
-        else:
-            uniform = tensor(np.random.default_rng([1, k]).random(BATCH))
-            drawn = drawing.with_replacement(chances, uniform)
-            weights = strategy.weights(chances, drawn, told, tensor(0.3))
+        uniform = np.random.default_rng([1, k]).random(SIZE if presampled else BATCH)
+        drawn, weights = draw(tensor(uniform))
         factor = np.asarray(weights)[:, None] if weighted else 1.0
         each.append((factor * GRADIENTS[np.asarray(drawn)]).mean(axis=0))
     found = np.stack(each)

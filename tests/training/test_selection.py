@@ -25,6 +25,7 @@ from etude.training.isolation import isolated
 from etude.training.studio import Studio
 from etude.training.trainer import Trainer
 
+from ..machine import first_fast
 from . import helpers
 from .test_run import RECIPE, KillAt, Killed, _train
 
@@ -270,7 +271,7 @@ def test_user_weights_count_in_scores_and_in_the_loss() -> None:
     assert counts[1::2].sum() == 6 * 16
 
 
-@pytest.mark.parametrize("name", ["upper_bound", "fast_selection", "prioritized"])
+@pytest.mark.parametrize("name", first_fast("upper_bound", "fast_selection", "prioritized"))
 def test_it_goes_with_augmentation_and_mixing(name: str) -> None:
     task = Problem.inspect(model(), (X, Y), seed=0).task
     slot = Slot((Choice("translation_x", 0.0, 50.0),))
@@ -292,7 +293,7 @@ def test_micro_batches_come_to_the_same() -> None:
     assert helpers.difference(helpers.weights(whole.model), helpers.weights(parts.model)) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["upper_bound", "constant_variance", "bandit"])
+@pytest.mark.parametrize("name", first_fast("upper_bound", "constant_variance", "bandit"))
 def test_its_state_is_stored_and_a_trial_leaves_it(name: str) -> None:
     found = trained(recipe(name))
     state = snapshot.capture(found)
@@ -335,7 +336,7 @@ def test_classes_are_read_off_labels_of_one_each(labels: Any, classes: Any) -> N
     assert (None if found is None else found.tolist()) == classes
 
 
-@pytest.mark.parametrize("name", ["upper_bound", "fast_selection", "bandit"])
+@pytest.mark.parametrize("name", first_fast("upper_bound", "fast_selection", "bandit"))
 def test_xla_compiles_it(name: str) -> None:
     """XLA's random numbers are others; while the gate is shut none are used."""
     compiled = {"compute": {"xla": True}}
@@ -445,7 +446,7 @@ def test_what_is_fixed_to_a_size_is_refused_at_another() -> None:
         trainer(recipe("upper_bound", resolution=0.5), pooled())
 
 
-@pytest.mark.parametrize("name", ["upper_bound", "loss_momentum"])
+@pytest.mark.parametrize("name", first_fast("upper_bound", "loss_momentum"))
 def test_a_killed_run_goes_on_with_the_same_bits(name: str, tmp_path: Path) -> None:
     stated = RECIPE.give(sampling={"strategy": name, **ALWAYS})
     plain, report = _train(stated)
@@ -598,7 +599,8 @@ def test_steps_are_measured_with_the_strategy_at_work() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["penalty", "dropout", "augmented", "executions", "bfloat16", "average", "parts"]
+    "kind",
+    first_fast("augmented", "penalty", "dropout", "executions", "bfloat16", "average", "parts"),
 )
 def test_a_shut_gate_is_uniform_whatever_else_a_step_does(kind: str) -> None:
     extras: dict[str, dict[str, Any]] = {
