@@ -78,10 +78,10 @@ def nuclei() -> Case:
         for name in pack.getnames():
             part, *rest = name.split("/")
             if rest and rest[0] == "images":
-                instances = _picture(pack, name.replace("images", "instances"))
-                parts[part][0].append(_reduced(_picture(pack, name), NUCLEI))
+                instances = picture(pack, name.replace("images", "instances"))
+                parts[part][0].append(reduced(picture(pack, name), NUCLEI))
                 # A pixel is of the class that most of its area is.
-                share = _reduced(255 * (instances > 0).astype("uint8"), NUCLEI)
+                share = reduced(255 * (instances > 0).astype("uint8"), NUCLEI)
                 parts[part][1].append((share > 127).astype("uint8"))
     train, test = (
         (np.stack(images)[..., None], np.stack(masks)[..., None])
@@ -106,7 +106,7 @@ def pretrained() -> Case:
         table = pack.extractfile("labels.csv")
         assert table is not None
         for row in csv.DictReader(io.TextIOWrapper(table, encoding="utf-8")):
-            parts[row["split"]][0].append(_reduced(_picture(pack, row["path"]), IMAGENETTE))
+            parts[row["split"]][0].append(reduced(picture(pack, row["path"]), IMAGENETTE))
             parts[row["split"]][1].append(int(row["label"]))
     train, test = (
         (np.stack(images), np.array(labels, "int64")) for images, labels in parts.values()
@@ -164,7 +164,7 @@ def fine_tuned(seed: int, side: int = IMAGENETTE) -> keras.Model:
     return keras.Model(inputs, head(backbone.output), name="fine_tuned")
 
 
-def _picture(pack: tarfile.TarFile, name: str) -> Any:
+def picture(pack: tarfile.TarFile, name: str) -> Any:
     """A member of an archive, decoded: uint8, `(height, width[, channels])`."""
     from PIL import Image
 
@@ -173,7 +173,7 @@ def _picture(pack: tarfile.TarFile, name: str) -> Any:
     return np.asarray(Image.open(io.BytesIO(member.read())))
 
 
-def _reduced(picture: Array, size: int) -> Array:
+def reduced(picture: Array, size: int) -> Array:
     """The means of a picture's pixels over boxes: uint8, `(size, size[, channels])`."""
     from PIL import Image
 
