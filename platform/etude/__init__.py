@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from etude._fit import tune as tune
     from etude._pretrain import Pretraining as Pretraining
     from etude._pretrain import pretrain as pretrain
+    from etude._self_training import Round as Round
+    from etude._self_training import SelfTraining as SelfTraining
+    from etude._self_training import distill as distill
+    from etude._self_training import noisy_student as noisy_student
     from etude.findings import Finding as Finding
     from etude.problem import Problem as Problem
     from etude.recipe import Recipe as Recipe
@@ -49,6 +53,8 @@ _HOMES = {
     "train": "etude._fit",
     "tune": "etude._fit",
     "pretrain": "etude._pretrain",
+    "noisy_student": "etude._self_training",
+    "distill": "etude._self_training",
     "load_model": "etude.saving",
     "Finding": "etude.findings",
     "ImportanceSampling": "etude.training.importance_sampling",
@@ -57,6 +63,8 @@ _HOMES = {
     "Problem": "etude.problem",
     "Recipe": "etude.recipe",
     "Report": "etude.report",
+    "Round": "etude._self_training",
+    "SelfTraining": "etude._self_training",
     "Trainer": "etude.training.trainer",
     "Tuning": "etude.report",
 }
@@ -70,16 +78,20 @@ __all__ = [
     "Problem",
     "Recipe",
     "Report",
+    "Round",
+    "SelfTraining",
     "Trainer",
     "Tuning",
     "__version__",
     "augment",
     "data",
+    "distill",
     "errors",
     "fit",
     "load_model",
     "metalearners",
     "models",
+    "noisy_student",
     "plan",
     "pretrain",
     "sampling",
