@@ -11,11 +11,13 @@ import pytest
 
 from etude import models
 from etude.errors import ModelError
+from etude.models import transformer
 
 SHAPES: dict[str, tuple[int, int, int]] = {
     "resnet9": (28, 28, 1),
     "small_cnn": (28, 28, 1),
     "unet": (16, 24, 3),
+    "vit": (16, 24, 3),
 }
 
 
@@ -125,6 +127,8 @@ def test_a_saved_network_is_the_same(name: str, tmp_path: Path) -> None:
         ("resnet9", (7, 28, 1), 10, 4),
         ("resnet9", (28, 28), 10, 4),
         ("unet", (20, 16, 3), 2, 4),
+        ("vit", (18, 16, 3), 2, 4),
+        ("vit", (16, 16, 3), 2, 6),
         ("small_cnn", (28, 28, 1), 0, 4),
         ("small_cnn", (28, 28, 1), 10, 0),
         ("resnet8", (28, 28, 1), 10, 4),
@@ -138,6 +142,49 @@ def test_what_cannot_be_built_is_refused(
 
 
 def test_names() -> None:
-    assert callable(models.resnet9) and callable(models.small_cnn) and callable(models.unet)
+    assert all(callable(getattr(models, name)) for name in models.MODELS)
     with pytest.raises(AttributeError):
         models.resnet10  # noqa: B018
+
+
+def test_vit_parameters() -> None:
+    w, depth, patch = 8, 2, 4
+    model = models.build("vit", (16, 16, 3), 10, width=w, depth=depth, patch=patch)
+    block = 2 * 2 * w + (w + 1) * 3 * w + (w + 1) * w + (w + 1) * 4 * w + (4 * w + 1) * w
+    assert model.count_params() == (patch**2 * 3 + 1) * w + depth * block + 2 * w + (w + 1) * 10
+
+
+def test_positions_are_sines_and_cosines_of_row_and_column() -> None:
+    found = np.asarray(transformer.Positions()(np.zeros((1, 3, 5, 8), np.float32)))[0]
+    for row in range(3):
+        for column in range(5):
+            waves = [1.0, 10_000.0 ** (-1 / 2)]
+            wanted = [f(place * wave) for place in (row, column)
+                      for f in (np.sin, np.cos) for wave in waves]  # fmt: skip
+            np.testing.assert_allclose(found[row, column], wanted, atol=1e-6)
+
+
+def test_attention_is_a_mean_of_values_by_likeness() -> None:
+    rng = np.random.default_rng(0)
+    heads, size = 2, 3
+    given = rng.normal(size=(1, 2, 2, 3 * heads * size)).astype(np.float32)
+    found = np.asarray(transformer.Attention(heads)(given)).reshape(4, heads * size)
+    query, key, value = np.split(given.reshape(4, -1), 3, axis=1)
+    for head in range(heads):
+        own = slice(head * size, (head + 1) * size)
+        for i in range(4):
+            likeness = np.exp([query[i, own] @ key[j, own] / np.sqrt(size) for j in range(4)])
+            wanted = sum(w * value[j, own] for j, w in enumerate(likeness / likeness.sum()))
+            np.testing.assert_allclose(found[i, own], wanted, atol=1e-5)
+
+
+def test_vit_takes_images_of_several_sizes() -> None:
+    free = models.build("vit", (None, None, 3), 3, width=32, depth=1, seed=1)
+    for shape in ((16, 24, 3), (32, 8, 3)):
+        fixed = models.build("vit", shape, 3, width=32, depth=1, seed=1)
+        images = np.random.default_rng(0).integers(0, 256, (2, *shape)).astype("float32")
+        np.testing.assert_allclose(np.asarray(free(images)), np.asarray(fixed(images)), atol=1e-5)
+    # Where a patch is counts.
+    images = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3)).astype("float32")
+    turned = np.asarray(free(images)) - np.asarray(free(np.roll(images, 8, axis=1)))
+    assert np.abs(turned).max() > 1e-4

@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from etude.models.cnn import small_cnn as small_cnn
     from etude.models.encoder_decoder import unet as unet
     from etude.models.resnet import resnet9 as resnet9
+    from etude.models.transformer import vit as vit
 
 MODELS = {
     "resnet9": "etude.models.resnet",
     "small_cnn": "etude.models.cnn",
     "unet": "etude.models.encoder_decoder",
+    "vit": "etude.models.transformer",
 }
 """The module that holds each network; no module has a network's name, it would hide it."""
 
-__all__ = ["MODELS", "build", "resnet9", "small_cnn", "unet"]
+__all__ = ["MODELS", "build", "resnet9", "small_cnn", "unet", "vit"]
 
 
 def build(name: str, input_shape: Sequence[int], classes: int, **options: Any) -> keras.Model:

@@ -62,6 +62,17 @@ def check_shape(
         )
 
 
+def check_width(name: str, width: int, multiple: int) -> None:
+    """Raises a `ModelError` unless a width is a multiple of a number."""
+    if width % multiple:
+        raise ModelError(
+            f"{name} cannot have this width.",
+            required=f"a multiple of {multiple}",
+            received=f"width={width}",
+            advice="mend the number",
+        )
+
+
 def conv(x: Any, channels: int, seed: Iterator[int | None], *, bias: bool = True) -> Any:
     """A 3×3 convolution that keeps height and width, with He's normal initialization."""
     return keras.layers.Conv2D(
