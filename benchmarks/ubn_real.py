@@ -1,10 +1,11 @@
 """Unsupervised Batch Normalization on real images: what unlabelled ones give as labels get few.
 
 Figure 2.6 of Koçyiğit (2023) in small. A part of the training images keeps its labels; all of them
-are the images without. A network trains by labelled samples alone, on both jointly, or on both in
-two steps, in as many steps each, and is scored on the test part: the accuracy of CIFAR-10, the mean
-intersection over union of nuclei and of streets. Seeds draw the part, weights and order; arms share
-them. The rate of each arm is the best on seeds of its own, scored on labelled images set apart.
+are the images without. A network trains by labelled samples alone, on both jointly, or by
+statistics of both whose gradient is that of the labelled ones', or none; in as many steps each, and
+is scored on the test part: the accuracy of CIFAR-10, the mean intersection over union of nuclei and
+of streets. Seeds draw the part, weights and order; arms share them. The rate of each arm is the
+best on seeds of its own, scored on labelled images set apart.
 
     python benchmarks/ubn_real.py --set photos
     python benchmarks/ubn_real.py --set nuclei
@@ -32,7 +33,7 @@ from etude.data._base import Arrays
 from etude.data.resident import Resident
 from etude.training import unsupervised_batch_norm as ubn
 
-ARMS = ("labelled", "joint", "two_step")
+ARMS = ("labelled", "joint", "straight_through", "two_step")
 VOID = 11
 """The label of street pixels that nobody labelled."""
 MIRROR = Policy((Slot((Choice("mirror_horizontal", 50.0, 50.0),)),))
@@ -207,14 +208,16 @@ def drawn(case: Case, count: int, seed: int) -> Any:
     return order[np.argsort(place, kind="stable")]
 
 
-def chosen_rates(case: Case, rates: list[float], seeds: list[int]) -> dict[str, float]:
+def chosen_rates(
+    case: Case, arms: list[str], rates: list[float], seeds: list[int]
+) -> dict[str, float]:
     """Of each arm the rate that scores best on training samples which none of them learned from."""
     if len(rates) == 1:
-        return dict.fromkeys(ARMS, rates[0])
+        return dict.fromkeys(arms, rates[0])
     x, y = case.train
     count = case.labels[0]
     found: dict[str, float] = {}
-    for arm in ARMS:
+    for arm in arms:
         means = []
         for rate in rates:
             scores = []
@@ -233,6 +236,7 @@ def main() -> None:
     """Rates, then a line per run, and the differences of each column."""
     made = parser(__doc__)
     made.add_argument("--set", choices=tuple(SETS), default="photos")
+    made.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     made.add_argument("--labels", type=int, nargs="+", help="labelled samples, the table's columns")
     made.add_argument("--rates", type=float, nargs="+", default=[0.002, 0.006, 0.02])
@@ -249,11 +253,11 @@ def main() -> None:
         args.seeds, args.rates = [0, 1], [0.006]
         case = dataclasses.replace(case, steps=10, labels=case.labels[:2])
     rows = _kept(args.keep)
-    rates = chosen_rates(case, args.rates, [CHOOSING + i for i in range(args.choosing)])
+    rates = chosen_rates(case, args.arms, args.rates, [CHOOSING + i for i in range(args.choosing)])
     x, y = case.train
     for seed in args.seeds:
         for count in case.labels:
-            for arm in ARMS:
+            for arm in args.arms:
                 if any((r["seed"], r["labels"], r["arm"]) == (seed, count, arm) for r in rows):
                     continue
                 own = drawn(case, count, seed)[:count]
@@ -274,7 +278,7 @@ def said(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for count in sorted({row["labels"] for row in rows}):
         of = {arm: {r["seed"]: r["score"] for r in rows if (r["labels"], r["arm"]) == (count, arm)}
               for arm in ARMS}  # fmt: skip
-        for arm in ARMS:
+        for arm in [arm for arm in ARMS if of[arm]]:
             mean, half = interval(list(of[arm].values()))
             cells[f"{count} {arm}"] = {"n": len(of[arm]), "mean": mean, "half": half}
             told = f"{count} {arm}: {100 * mean:.1f} ± {100 * half:.1f} %"

@@ -1,11 +1,12 @@
 """Unsupervised Batch Normalization on a spiral: 25 labelled points of each arm, 200 without labels.
 
 Section 2.3.3 of Koçyiğit (2023). A network of five dense layers, four of them normalized, learns
-from the labelled points with batch normalization on these alone, on both jointly, or on both in two
-steps. Seeds draw points, weights and order; arms share them. The score is the accuracy on a grid,
-whose truth is the arm that is nearest. Then table 2.1: how far the features of labelled points are
-from those of the others, before each normalization of the network that was trained by its own; the
-control is the same between halves of the others.
+from the labelled points with batch normalization on these alone, on both jointly, or by statistics
+of both whose gradient is that of the labelled points', or none. Seeds draw points, weights and
+order; arms share them. The score is the accuracy on a grid, whose truth is the arm that is nearest.
+Then table 2.1: how far the features of labelled points are from those of the others, before each
+normalization of the network that was trained by its own; the control is the same between halves of
+the others.
 
     python benchmarks/ubn_toy.py
     python benchmarks/ubn_toy.py --figure docs/figures/ubn_toy.png
@@ -30,7 +31,7 @@ from etude.ssl import gaps
 from etude.training import batch_norm
 from etude.training import unsupervised_batch_norm as ubn
 
-ARMS = ("labelled", "joint", "two_step")
+ARMS = ("labelled", "joint", "straight_through", "two_step")
 RADIUS, TURNS, SIDE = 5.0, 1.75, 100
 
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-# How they may count, and how they do not.
-FORMS, OFF = ("joint", "two_step"), "labelled"
+# How they may count, and how they do not. Statistics that are constants to the gradient are not
+# among them: few networks learn by these.
+FORMS, OFF = ("joint", "straight_through"), "labelled"
 # Steps of the usual in a trial, and validation samples that trials are scored on.
 LEAST_STEPS, MOST_STEPS, SAMPLES = 80, 640, 1024
 # Validation samples that there must be.

@@ -169,8 +169,9 @@ class Semisupervised:
 
     Attributes:
         batch_norm: Whether batch normalization goes by them too: `"labelled"` samples alone;
-            `"joint"`, one pass over both, whose gradient goes through the statistics; or
-            `"two_step"`, statistics of both from a pass of their own, constants for the gradient.
+            `"joint"`, one pass over both, whose gradient goes through the statistics;
+            `"two_step"`, statistics of both from a pass of their own, constants for the gradient;
+            or `"straight_through"`, the same with the gradient of the labelled samples' own.
         unlabeled: How many of them come with a batch, over its size.
     """
 
@@ -240,7 +241,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
         "regularization.early_stopping": ("none", "gl", "pq", "up"),
         "sampling.class_weight": ("none", "balanced"),
         "sampling.draws": ("own", "systematic", "independent"),
-        "semisupervised.batch_norm": ("labelled", "joint", "two_step"),
+        "semisupervised.batch_norm": ("labelled", "joint", "two_step", "straight_through"),
     }
 )
 

@@ -70,16 +70,21 @@ def studied(
 def test_the_better_form_is_adopted_where_it_is_better_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    both = {("joint", 0): 0.1, ("joint", 1): 0.1, ("two_step", 0): 0.2, ("two_step", 1): 0.2}
-    finding, ran = studied(monkeypatch, gains=both, costs={"joint": 2.0, "two_step": 1.5})
-    assert finding.changes == {"batch_norm": "two_step"}
+    both = {
+        ("joint", 0): 0.1,
+        ("joint", 1): 0.1,
+        ("straight_through", 0): 0.2,
+        ("straight_through", 1): 0.2,
+    }
+    finding, ran = studied(monkeypatch, gains=both, costs={"joint": 2.0, "straight_through": 1.5})
+    assert finding.changes == {"batch_norm": "straight_through"}
     steps = ran[0][1]
     assert ran == [
         ("labelled", steps, 0),
         ("joint", round(steps / 2.0), 0),
-        ("two_step", round(steps / 1.5), 0),
+        ("straight_through", round(steps / 1.5), 0),
         ("labelled", steps, 1),
-        ("two_step", round(steps / 1.5), 1),
+        ("straight_through", round(steps / 1.5), 1),
     ]
     assert "1.50 of one without" in finding.why
 
@@ -88,7 +93,7 @@ def test_the_better_form_is_adopted_where_it_is_better_twice(
     ("gains", "trials", "why"),
     [
         ({}, 3, "differs by"),
-        ({("joint", 0): -0.2, ("two_step", 0): -0.1}, 3, "two step"),
+        ({("joint", 0): -0.2, ("straight_through", 0): -0.1}, 3, "straight through"),
         ({("joint", 0): 0.2, ("joint", 1): -0.2}, 5, "not with another order"),
     ],
 )
@@ -105,7 +110,7 @@ def test_where_epochs_end_the_run_no_clock_is_asked(monkeypatch: pytest.MonkeyPa
     gains = {("joint", 0): 0.2, ("joint", 1): 0.2}
     finding, ran = studied(monkeypatch, gains=gains, costs={"joint": 9.0}, planned=EPOCHS)
     assert len({steps for _, steps, _ in ran}) == 1
-    assert finding.evidence["costs"] == {"labelled": 1.0, "joint": 1.0, "two_step": 1.0}
+    assert finding.evidence["costs"] == {"labelled": 1.0, "joint": 1.0, "straight_through": 1.0}
 
 
 def without() -> keras.Model:
@@ -145,7 +150,7 @@ def test_a_real_study_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     assert helpers.difference(before, helpers.weights(studio.problem.model)) == 0.0
     assert studio.trainer is trainer
     assert studio.recipe == GIVEN
-    assert set(finding.evidence["forms"]) == {"joint", "two_step"}
+    assert set(finding.evidence["forms"]) == {"joint", "straight_through"}
     for gap in finding.evidence["gaps"].values():
         # Images of one kind: no further than the others among themselves, but for their number.
         assert 0.0 < gap["wasserstein"] < 4.0 * gap["control"]

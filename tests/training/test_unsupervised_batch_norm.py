@@ -25,7 +25,7 @@ from .. import replicas
 from . import helpers
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-FORMS = ("joint", "two_step")
+FORMS = ("joint", "two_step", "straight_through")
 
 
 def network(side: int = 8, seed: int = 0, **options: Any) -> keras.Model:
@@ -66,7 +66,8 @@ def outputs(form: str, model: keras.Model, x: Any, y: Any) -> Any:
         return run(x)
     if form == "joint":
         return ubn.joint(run, x, y)
-    return ubn.two_step(run, x, y, normalizations(model))
+    through = form == "straight_through"
+    return ubn.two_step(run, x, y, normalizations(model), through=through)
 
 
 def gradients(form: str, model: keras.Model, x: Any, labels: Any, y: Any) -> tuple[Any, Any]:
@@ -88,7 +89,7 @@ def test_where_both_are_the_same_it_is_batch_normalization(form: str) -> None:
     for a, b in zip(with_form.variables, with_plain.variables, strict=True):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-9)
     error = np.abs(gradient - expected_gradient).max() / scale
-    if form == "joint":
+    if form != "two_step":
         assert error < 1e-9
     else:
         assert error > 0.01  # constants have no gradient
@@ -119,29 +120,37 @@ def test_statistics_are_those_of_both(form: str) -> None:
     np.testing.assert_allclose(np.asarray(found), both[:8], atol=1e-5)
 
 
-def test_to_the_gradient_statistics_of_two_steps_are_constants() -> None:
-    """By central differences of a loss whose statistics are held."""
+@pytest.mark.parametrize("through", [False, True])
+def test_the_gradient_of_two_steps_is_that_of_what_is_let_move(through: bool) -> None:
+    """By central differences of a loss whose statistics are held, or move as those of x do."""
     x, y = (images(count, count).astype(np.float64) for count in (6, 7))
     labels = np.arange(6) % 4
     model = exact()
-    _, gradient = gradients("two_step", model, x, labels, y)
-    held: dict[str, list[Any]] = {layer.name: [] for layer in normalizations(model)}
+    _, gradient = gradients("straight_through" if through else "two_step", model, x, labels, y)
+    held: dict[str, Any] = {}
+    start_of: dict[str, Any] = {}
 
     def record(layer: Any, inputs: Any, own: Any) -> Any:
-        held[layer.name].append(own())
-        return held[layer.name][-1]
+        held[layer.name] = own()
+        return held[layer.name]
+
+    def moved_from(layer: Any, inputs: Any, own: Any) -> Any:
+        mine = own()
+        first = start_of.setdefault(layer.name, mine)
+        if not through:
+            return held[layer.name]
+        return tuple(a + b - c for a, b, c in zip(held[layer.name], mine, first, strict=True))
 
     both = np.concatenate([x, y])
     with keras.StatelessScope(), _keras_compat.moments_by(normalizations(model), record):
         model(both, training=True)
 
     def loss() -> float:
-        with _keras_compat.moments_by(
-            normalizations(model), lambda la, inputs, own: held[la.name][0]
-        ):
+        with _keras_compat.moments_by(normalizations(model), moved_from):
             logits = np.asarray(model(x, training=True))
         return float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(6), labels]))
 
+    loss()  # where the statistics of x start
     kernel = model.trainable_variables[0]
     start = np.asarray(kernel).copy()
     for place in range(0, start.size, 7):
@@ -405,7 +414,7 @@ def train(form):
     return weights(model)
 
 strategy = mirrored()  # of a second one in a process TensorFlow mixes up the collectives
-for form in ("joint", "two_step"):
+for form in ("joint", "two_step", "straight_through"):
     one = train(form)
     with strategy.scope():
         two = train(form)

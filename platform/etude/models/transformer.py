@@ -106,9 +106,8 @@ def vit(
         ModelError: The shape does not divide, or a number is not positive.
     """
     known = [patch if size is None else size for size in input_shape[:2]]
-    _blocks.check_shape(
-        "vit", (*known, *input_shape[2:]), classes, width, multiple=patch, least=patch
-    )
+    shape: Any = (*known, *input_shape[2:])
+    _blocks.check_shape("vit", shape, classes, width, multiple=patch, least=patch)
     _blocks.check_width("vit", width, 4)
     seeds = _blocks.seeds(seed)
     inputs = keras.Input(tuple(input_shape), name="images")

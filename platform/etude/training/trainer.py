@@ -614,10 +614,16 @@ class Trainer(AveragedModel):
             return self._forward(batch.x, True)
 
         run = functools.partial(self._forward, training=True)
-        if self.recipe.semisupervised.batch_norm == "joint":
+        form = self.recipe.semisupervised.batch_norm
+        if form == "joint":
             return unsupervised_batch_norm.joint(run, batch.x, batch.unlabeled)
-        layers = batch_norm.layers_of(self.model)
-        return unsupervised_batch_norm.two_step(run, batch.x, batch.unlabeled, layers)
+        return unsupervised_batch_norm.two_step(
+            run,
+            batch.x,
+            batch.unlabeled,
+            batch_norm.layers_of(self.model),
+            through=form == "straight_through",
+        )
 
     def _forward(self, x: Any, training: bool | None, model: Any = None) -> Any:
         model = model or self.model

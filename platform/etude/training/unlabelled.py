@@ -113,7 +113,7 @@ def check(recipe: Recipe, images: Any) -> None:
     if uses == OFF and images is not None:
         raise RecipeError(
             "Nothing in the recipe makes use of images without labels.",
-            required="semisupervised.batch_norm: joint, or two_step",
+            required="semisupervised.batch_norm: joint, two_step or straight_through",
             received="unlabeled images, and semisupervised.batch_norm: labelled",
             advice="give it: `recipe.give(semisupervised={'batch_norm': 'joint'})`",
         )

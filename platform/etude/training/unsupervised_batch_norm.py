@@ -2,7 +2,11 @@
 
 Of labelled images x and unlabelled ones y the mean and variance of every batch normalization are
 those of n = {x, y}, and the loss is that of x alone (Koçyiğit 2023, section 2.3.2). Where y equals
-x, either form is batch normalization on x.
+x, both forms of the source are batch normalization on x.
+
+A third is ours: the values of the second form with the gradient of the labelled images' own
+statistics. As constants, statistics do not take from the gradient what they take from the outputs,
+a common shift and scale of each channel, and training spends its steps on these.
 """
 
 from __future__ import annotations
@@ -38,9 +42,10 @@ def joint(run: Run, x: Any, unlabeled: Any) -> Any:
     return run(_both(x, unlabeled))[: ops.shape(x)[0]]
 
 
-def two_step(run: Run, x: Any, unlabeled: Any, layers: Sequence[Any]) -> Any:
-    """Outputs of `x`, by statistics that a pass over both found before; to the gradient these are
-    constants.
+def two_step(
+    run: Run, x: Any, unlabeled: Any, layers: Sequence[Any], *, through: bool = False
+) -> Any:
+    """Outputs of `x`, by statistics that a pass over both found before.
 
     Only the second pass moves the moving averages, dropout's state and the like.
 
@@ -49,6 +54,8 @@ def two_step(run: Run, x: Any, unlabeled: Any, layers: Sequence[Any]) -> Any:
         x: Labelled images, `(batch, ...)`.
         unlabeled: Others of the same size, as many as there are.
         layers: The model's batch normalizations.
+        through: Whether these have the gradient of the statistics of `x`, which goes *straight
+            through* them; they are constants otherwise.
     """
     found: dict[int, list[_keras_compat.Moments]] = {id(layer): [] for layer in layers}
 
@@ -70,7 +77,13 @@ def two_step(run: Run, x: Any, unlabeled: Any, layers: Sequence[Any]) -> Any:
                 received=f"{len(found[id(layer)])} calls in the first pass, and more in the second",
                 advice="set `semisupervised.batch_norm` to joint, which is one pass",
             )
-        return moments
+        if not through:
+            return moments
+        mean, variance = (
+            value + (mine - ops.stop_gradient(mine))
+            for value, mine in zip(moments, own(), strict=True)
+        )
+        return mean, variance
 
     with _keras_compat.moments_by(layers, replay):
         return run(x)
