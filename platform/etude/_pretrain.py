@@ -29,7 +29,8 @@ class Pretraining:
     Attributes:
         objective: Its name.
         history: Keras' own: the loss and the spread of embeddings of every epoch, and of those that
-            were looked at the accuracy of nearest neighbours and the features' effective rank.
+            were looked at the accuracy of nearest neighbours and the features' effective rank, and
+            of the last one that of a linear classifier.
         backbone: From images to features; its layers are those of the model that was passed in.
         recipe: By which it was trained.
         notes: What is to be said.
@@ -54,6 +55,7 @@ def pretrain(
     recipe: Recipe | str | Path | None = None,
     neighbours: tuple[tuple[Any, Any], tuple[Any, Any]] | None = None,
     every: int = 1,
+    probe: bool = False,
     callbacks: Sequence[Any] = (),
     resize: Any = None,
     memory_budget: str | int = "4GiB",
@@ -80,6 +82,8 @@ def pretrain(
         neighbours: Labelled images `(x, y)` and others whose classes their features are to tell:
             after epochs the accuracy of weighted nearest neighbours is in the history.
         every: Epochs between two such looks.
+        probe: Whether a linear classifier is trained on them after the last epoch, by LARS: its
+            accuracy is in the history too.
         callbacks: Keras callbacks.
         resize: As of `fit`.
         memory_budget: As of `fit`.
@@ -94,6 +98,13 @@ def pretrain(
         >>> etude.pretrain(model, images, objective="byol", epochs=50)  # doctest: +SKIP
         >>> etude.fit(model, (x, y), time_budget="10m")  # doctest: +SKIP
     """
+    if probe and neighbours is None:
+        raise RecipeError(
+            "A linear classifier needs labelled images.",
+            required="`neighbours=((x, y), (x_others, y_others))` beside `probe`",
+            received="neighbours=None",
+            advice="pass them, or leave `probe` out",
+        )
     model = models.take(model)
     chosen = _objective(objective)
     body = backbones.find(model, backbone)
@@ -115,7 +126,11 @@ def pretrain(
         seed=seed,
     )
     trainer.compile()
-    looks = [] if neighbours is None else [Neighbours(body, *neighbours, every=every)]
+    looks = (
+        []
+        if neighbours is None
+        else [Neighbours(body, *neighbours, every=every, probe=epochs if probe else 0)]
+    )
     history = trainer.fit(
         feed.shuffled(batch, seed=seed),
         epochs=epochs,

@@ -170,11 +170,14 @@ def test_features_tell_classes_better_than_before() -> None:
     before = pretrainer.Neighbours(body, (x, y), (q, t), neighbours=20).look()
     whole = keras.Model(own.inputs, [layers.Dense(4)(body.outputs[0])])
     found = etude.pretrain(
-        whole, x, objective="simclr", neighbours=((x, y), (q, t)), every=20,
+        whole, x, objective="simclr", neighbours=((x, y), (q, t)), every=20, probe=True,
         **options(epochs=40, batch_size=64),
     )  # fmt: skip
     assert found.history["knn_accuracy"][-1] > before["knn_accuracy"] + 0.05
     assert found.history["rank"][-1] > 2.0
+    assert len(found.history["knn_accuracy"]) == 2
+    assert len(found.history["probe_accuracy"]) == 1
+    assert found.history["probe_accuracy"][0] > before["knn_accuracy"] + 0.05
 
 
 @pytest.mark.slow
@@ -190,6 +193,7 @@ def test_images_without_labels_may_stream() -> None:
     [
         ({"objective": "simclrr"}, RecipeError, "no such objective"),
         ({"policy": "none"}, RecipeError, "would be the same"),
+        ({"probe": True}, RecipeError, "needs labelled images"),
         ({"backbone": "nobody"}, ModelError, "no layer of this name"),
         ({"images": np.zeros((0, 8, 8, 1), np.uint8)}, EtudeError, "no images"),
         ({"images": np.full((16, 8, 8, 1), np.nan, np.float32)}, DataError, "NaN|finite"),

@@ -16,6 +16,7 @@ from etude.ssl.knn import effective_rank, weighted_knn
 from etude.ssl.objectives import Head, Objective
 from etude.training import _keras_compat, gradients
 from etude.training.backends import tensorflow as backend
+from etude.training.linear_probe import linear_probe
 from etude.training.trainer import Trainer, gathered
 
 COLLAPSED = 0.1
@@ -131,13 +132,15 @@ class Pretrainer(Trainer):
 
 
 class Neighbours(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
-    """Tells after epochs how good the features are: `knn_accuracy`, and their effective `rank`.
+    """Tells after epochs how good the features are: `knn_accuracy`, their effective `rank`, and
+    `probe_accuracy` of a linear classifier.
 
     Args:
         backbone: From images to features.
         bank: Labelled images, `(x, y)`.
         queries: Others, whose classes are to be told.
         every: Epochs between two looks; the last one is looked at in any case.
+        probe: Epochs between two linear classifiers, of those that are looked at; 0 is none.
         batch_size: Images that are computed at once.
         neighbours: As of `weighted_knn`.
         temperature: As of `weighted_knn`.
@@ -150,13 +153,14 @@ class Neighbours(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         queries: tuple[Any, Any],
         *,
         every: int = 1,
+        probe: int = 0,
         batch_size: int = 256,
         neighbours: int = 200,
         temperature: float = 0.1,
     ) -> None:
         super().__init__()
         self.backbone, self.bank, self.queries = backbone, bank, queries
-        self.every, self.batch_size = every, batch_size
+        self.every, self.probe, self.batch_size = every, probe, batch_size
         self.neighbours, self.temperature = neighbours, temperature
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -164,12 +168,12 @@ class Neighbours(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         last = epoch + 1 == (self.params or {}).get("epochs")
         if (epoch + 1) % self.every and not last:
             return
-        found = self.look()
+        found = self.look(probe=bool(self.probe) and (last or not (epoch + 1) % self.probe))
         if logs is not None:
             logs |= found
 
-    def look(self) -> dict[str, float]:
-        """The accuracy and the rank, as of now."""
+    def look(self, *, probe: bool = False) -> dict[str, float]:
+        """The accuracy and the rank, as of now; with a linear classifier where it is asked for."""
         (x, labels), (others, truth) = self.bank, self.queries
         features = [
             np.asarray(
@@ -185,10 +189,13 @@ class Neighbours(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
             neighbours=self.neighbours,
             temperature=self.temperature,
         )
-        return {
+        found = {
             "knn_accuracy": float(np.mean(told == truth)),
             "rank": effective_rank(features[1][:2048]),
         }
+        if probe:
+            found["probe_accuracy"] = linear_probe(features[0], labels, features[1], truth)
+        return found
 
 
 def built(head: Head, inputs: int, seed: int) -> keras.Sequential:
