@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from etude.report import Tuning as Tuning
     from etude.saving import load_model as load_model
     from etude.training.importance_sampling import ImportanceSampling as ImportanceSampling
+    from etude.training.pretrainer import HardViews as HardViews
+    from etude.training.progressive import Progressive as Progressive
     from etude.training.trainer import Trainer as Trainer
 
 __version__ = "0.1.0"
@@ -57,10 +59,12 @@ _HOMES = {
     "distill": "etude._self_training",
     "load_model": "etude.saving",
     "Finding": "etude.findings",
+    "HardViews": "etude.training.pretrainer",
     "ImportanceSampling": "etude.training.importance_sampling",
     "Plan": "etude.report",
     "Pretraining": "etude._pretrain",
     "Problem": "etude.problem",
+    "Progressive": "etude.training.progressive",
     "Recipe": "etude.recipe",
     "Report": "etude.report",
     "Round": "etude._self_training",
@@ -72,10 +76,12 @@ _MODULES = frozenset({"augment", "data", "errors", "metalearners", "models", "sa
 
 __all__ = [
     "Finding",
+    "HardViews",
     "ImportanceSampling",
     "Plan",
     "Pretraining",
     "Problem",
+    "Progressive",
     "Recipe",
     "Report",
     "Round",

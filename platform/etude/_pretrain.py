@@ -16,7 +16,7 @@ from etude.inspection import model as models
 from etude.inspection.sets import Opener
 from etude.recipe import Recipe
 from etude.ssl.objectives import OBJECTIVES, Objective
-from etude.training.pretrainer import COLLAPSED, Neighbours, Pretrainer
+from etude.training.pretrainer import COLLAPSED, Count, HardViews, Neighbours, Pretrainer
 
 # By which it trains where nothing else is said: a rate for a batch of 128, and in proportion.
 RATE, PER = 0.06, 128
@@ -33,6 +33,8 @@ class Pretraining:
             of the last one that of a linear classifier.
         backbone: From images to features; its layers are those of the model that was passed in.
         recipe: By which it was trained.
+        flops: Operations of the networks' passes; a backward one counts as two forward ones. `None`
+            for images of a size that is not known before.
         notes: What is to be said.
     """
 
@@ -40,6 +42,7 @@ class Pretraining:
     history: Mapping[str, list[float]]
     backbone: Any
     recipe: Recipe
+    flops: int | None
     notes: tuple[str, ...]
 
 
@@ -52,6 +55,7 @@ def pretrain(
     batch_size: int = 128,
     backbone: str | None = None,
     policy: Any = "contrastive",
+    hard: HardViews | None = None,
     recipe: Recipe | str | Path | None = None,
     neighbours: tuple[tuple[Any, Any], tuple[Any, Any]] | None = None,
     every: int = 1,
@@ -76,6 +80,7 @@ def pretrain(
         backbone: The name of the layer whose outputs are the features; left out, what leads to the
             last dense layer, or the whole model where it does not end in one.
         policy: What makes the views, as the recipe's `augmentation.policy`.
+        hard: `etude.HardViews()` makes more than two of each image and keeps the hardest pair.
         recipe: Optimizer, schedule and the like, in the place of SGD with Nesterov momentum at .06
             for a batch of 128 and in proportion, decay 5e-4, and a cosine. Batch and policy are
             those of the arguments.
@@ -123,6 +128,7 @@ def pretrain(
         chosen,
         used,
         value_range=checks.value_range(spec.image_dtype, scan.min, scan.max),
+        hard=hard,
         seed=seed,
     )
     trainer.compile()
@@ -131,12 +137,14 @@ def pretrain(
         if neighbours is None
         else [Neighbours(body, *neighbours, every=every, probe=epochs if probe else 0)]
     )
+    frame = [side for side in spec.image_shape if side is not None]
+    count = Count(frame, batch) if len(frame) == 3 else None
     history = trainer.fit(
         feed.shuffled(batch, seed=seed),
         epochs=epochs,
         steps_per_epoch=max(1, size // batch),
         shuffle=False,
-        callbacks=[*looks, *callbacks],
+        callbacks=[*looks, *callbacks, *([] if count is None else [count])],
         verbose=verbose,
     )
     last = history.history["spread"][-1]
@@ -145,7 +153,8 @@ def pretrain(
             f"The embeddings collapsed: their spread is {last:.3f}, where 1 is even and 0 is all "
             f"the same. A lower learning rate or another objective may help."
         )
-    return Pretraining(chosen.name, history.history, body, used, tuple(notes))
+    operations = None if count is None else count.total
+    return Pretraining(chosen.name, history.history, body, used, operations, tuple(notes))
 
 
 def _objective(given: str | Objective) -> Objective:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import keras
@@ -12,9 +13,10 @@ from keras import layers, ops
 
 import etude
 from etude.errors import DataError, EtudeError, ModelError, RecipeError
+from etude.inspection import backbone as backbones
 from etude.recipe import Recipe
 from etude.ssl.objectives import OBJECTIVES, Head, SimSiam
-from etude.training import pretrainer
+from etude.training import low_resolution, pretrainer
 
 from . import helpers
 
@@ -26,6 +28,15 @@ def model(seed: int = 0) -> keras.Model:
     stack = [layers.Rescaling(1 / 255), layers.Conv2D(6, 3), layers.BatchNormalization()]
     stack += [layers.Activation("relu"), layers.Flatten(), layers.Dense(4, name="head")]
     return keras.Sequential([layers.Input((8, 8, 1)), *stack])
+
+
+def pooled() -> tuple[keras.Model, Any]:
+    """A model that takes images of any size, and some that it was built for."""
+    keras.utils.set_random_seed(0)
+    stack = [layers.Rescaling(1 / 255), layers.Conv2D(6, 3), layers.BatchNormalization()]
+    stack += [layers.Activation("relu"), layers.GlobalAveragePooling2D(), layers.Dense(4)]
+    made = keras.Sequential([layers.Input((16, 16, 1)), *stack])
+    return made, np.repeat(np.repeat(images(), 2, axis=1), 2, axis=2)
 
 
 @pytest.fixture(autouse=True)
@@ -202,3 +213,71 @@ def test_images_without_labels_may_stream() -> None:
 def test_what_cannot_be_is_said(given: dict[str, Any], kind: Any, says: str) -> None:
     with pytest.raises(kind, match=says):
         etude.pretrain(model(), given.pop("images", images()), **options(**given))
+
+
+def test_the_hardest_pair_of_each_image_is_kept() -> None:
+    rng = np.random.default_rng(0)
+    views = rng.normal(size=(4, 5, 2, 2, 1)).astype(np.float32)
+    losses = {pair: rng.normal(size=5).astype(np.float32)
+              for pair in itertools.combinations(range(4), 2)}  # fmt: skip
+    one, other = pretrainer.hardest(list(map(tf.constant, views)), losses)
+    for k in range(5):
+        i, j = max(losses, key=lambda pair: losses[pair][k])
+        np.testing.assert_array_equal(np.asarray(one)[k], views[i, k])
+        np.testing.assert_array_equal(np.asarray(other)[k], views[j, k])
+
+
+@pytest.mark.parametrize("objective", ["simsiam", "byol"])
+def test_pairs_are_scored_by_the_objective_and_nothing_moves(objective: str) -> None:
+    """By a plain loop over pairs, at half the resolution, each view by its own statistics."""
+    body = backbones.find(pooled()[0])
+    made = pretrainer.Pretrainer(
+        body, OBJECTIVES[objective](), Recipe().give(augmentation={"policy": "contrastive"}),
+        value_range=(0, 255), hard=pretrainer.HardViews(3, 0.5),
+    )  # fmt: skip
+    made.compile("sgd")
+    rng = np.random.default_rng(0)
+    views = [rng.integers(0, 256, (6, 16, 16, 1)).astype(np.float32) for _ in range(3)]
+    before = [np.asarray(v) for v in made.variables]
+    found = made.pair_losses(list(map(tf.constant, views)), {})
+    for old, new in zip(before, made.variables, strict=True):
+        np.testing.assert_array_equal(old, np.asarray(new))
+    network, copy = made.model, made._copy()
+
+    def said(model: Any, view: Any) -> Any:
+        small = tf.image.resize(view, (8, 8), antialias=True)
+        with keras.StatelessScope():
+            twin = low_resolution.at(model.backbone, (8, 8))
+            return model.projector(twin(small, training=True), training=True)
+
+    for (i, j), losses in found.items():
+        wanted: Any = 0.0
+        for a, b in ((i, j), (j, i)):
+            with keras.StatelessScope():
+                asked = network.predictor(said(network, views[a]), training=True)
+            target = said(copy or network, views[b])
+            wanted += np.asarray(made.objective.losses(asked, target, {}))
+        np.testing.assert_allclose(np.asarray(losses), wanted, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_trains_on_the_hardest_views(objective: str) -> None:
+    trained = []
+    for _ in range(2):
+        own, x = pooled()
+        found = etude.pretrain(
+            own, x, objective=objective, hard=etude.HardViews(3, 0.5), **options()
+        )  # fmt: skip
+        assert np.isfinite(found.history["loss"]).all()
+        trained.append(helpers.weights(own))
+    assert helpers.difference(*trained) == 0.0
+    with pytest.raises(RecipeError, match="lower resolution"):
+        etude.pretrain(
+            model(), images(), objective=objective, hard=etude.HardViews(3, 0.5), **options()
+        )  # fmt: skip
+
+
+def test_two_views_leave_nothing_to_choose() -> None:
+    with pytest.raises(RecipeError, match="3 views"):
+        etude.HardViews(2)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +17,7 @@ from etude.errors import ModelError, RecipeError
 from etude.recipe import Recipe
 from etude.ssl.knn import effective_rank, weighted_knn
 from etude.ssl.objectives import Head, Objective
-from etude.training import _keras_compat, gradients
+from etude.training import _keras_compat, flops, gradients, low_resolution
 from etude.training.backends import tensorflow as backend
 from etude.training.linear_probe import linear_probe
 from etude.training.trainer import Trainer, gathered
@@ -46,6 +49,55 @@ class Siamese(keras.Model):  # type: ignore[misc, unused-ignore]
         """Embeddings of images, `(batch, width)` float32."""
         return self.projector(self.backbone(inputs, training=training), training=training)
 
+    def entire(self, inputs: Any, training: bool | None = None) -> Any:
+        """As `call`, with the predictor behind where there is one."""
+        said = self(inputs, training=training)
+        return said if self.predictor is None else self.predictor(said, training=training)
+
+
+@dataclasses.dataclass(frozen=True)
+class HardViews:
+    """Hard Augment: of several views of an image, those two are kept whose loss is largest.
+
+    All pairs are scored at a lower resolution, by a pass that leaves no trace (Koçyiğit 2023,
+    section 3.3.3).
+
+    Attributes:
+        views: Of each image, at least 3.
+        resolution: Of the scoring, as a share of the images' sides.
+    """
+
+    views: int = 6
+    resolution: float = 64 / 224
+
+    def __post_init__(self) -> None:
+        if not (self.views >= 3 and 0.0 < self.resolution <= 1.0):
+            raise RecipeError(
+                "There is nothing to choose among, or nothing to choose by.",
+                required="3 views and more, and a resolution above 0 and up to 1",
+                received=f"views={self.views!r}, resolution={self.resolution!r}",
+                advice="mend the numbers",
+            )
+
+
+def hardest(views: Sequence[Any], losses: Mapping[tuple[int, int], Any]) -> tuple[Any, Any]:
+    """Of each image the two views whose loss is largest.
+
+    Args:
+        views: Each `(images, height, width, channels)`.
+        losses: Of pairs of them, each `(images,)`.
+    """
+    pairs = list(losses)
+    worst = ops.argmax(ops.stack([losses[pair] for pair in pairs]), axis=0)
+    images = ops.shape(worst)[0]
+    flat = ops.reshape(ops.stack(views), (-1, *views[0].shape[1:]))
+
+    def at(end: int) -> Any:
+        which = ops.take(ops.convert_to_tensor([pair[end] for pair in pairs]), worst)
+        return ops.take(flat, which * images + ops.arange(images), axis=0)
+
+    return at(0), at(1)
+
 
 class Pretrainer(Trainer):
     """Trains a backbone by an objective, with Keras' own `fit`.
@@ -58,10 +110,12 @@ class Pretrainer(Trainer):
         objective: What views are to say of each other.
         recipe: Optimizer, schedule and policy.
         value_range: Lowest and highest value that a pixel can have.
+        hard: How views are chosen among more than two; `None` has two.
         seed: Of heads, order and views.
 
     Raises:
-        RecipeError: The policy leaves images as they are.
+        RecipeError: The policy leaves images as they are, or the backbone does not take smaller
+            ones, which `hard` would have.
         ModelError: The objective needs a copy of the backbone, and it cannot be copied.
     """
 
@@ -72,6 +126,7 @@ class Pretrainer(Trainer):
         recipe: Recipe,
         *,
         value_range: tuple[float, float],
+        hard: HardViews | None = None,
         seed: int = 0,
     ) -> None:
         if not recipe.augmentation.policy.draws_anything:
@@ -89,18 +144,72 @@ class Pretrainer(Trainer):
             name: keras.Variable(value, dtype="float32", trainable=False, name=name)
             for name, value in objective.state().items()
         }
-        copy = _copied(network, seed) if objective.target == "momentum" else None
+        copy = _copied(network) if objective.target == "momentum" else None
         # Within a function: Keras would train what the Trainer holds.
         self._copy: Callable[[], Any] = lambda: copy
+        self._copies = low_resolution.Resolution()
+        self.hard = hard
+        if hard is not None:
+            share = hard.resolution
+            self._copies.sides = sides = low_resolution.share_of(backbone, share)
+            scored = [None if one is None else shrunk(one, sides) for one in (network, copy)]
+            self._scoring: Callable[[], Any] = lambda: scored
+
+    def sides(self) -> tuple[int, int]:
+        """As `Trainer.sides`."""
+        return low_resolution.sides_of(self.model.backbone)
+
+    def _twin(self, sides: tuple[int, int]) -> Any:
+        copy = self._copy()
+        if copy is not None:
+            self._copies.twins[sides] = shrunk(copy, sides)
+        return shrunk(self.model, sides)
+
+    def _copied_at(self, view: Any) -> Any:
+        """The slower copy's embeddings of a view, at the size that is shown."""
+        sides = self._resolution.sides
+        if sides is None:
+            return self._copy()(view, training=True)
+        return self._copies.twins[sides](low_resolution.resized(view, sides), training=True)
+
+    def _views(self, images: Any, kept: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Two views of each image."""
+        assert self.augmenter is not None
+        if self.hard is None:
+            return self.augmenter.images(images), self.augmenter.images(images)
+        views = [self.augmenter.images(images) for _ in range(self.hard.views)]
+        return hardest(views, self.pair_losses(views, kept))
+
+    def pair_losses(
+        self, views: Sequence[Any], kept: Mapping[str, Any]
+    ) -> dict[tuple[int, int], Any]:
+        """How badly the views of each image say each other, `(images,)` for every pair of them.
+
+        In the step's own terms but for the resolution; nothing is moved by it.
+        """
+        network, copy = self._scoring()
+        sides = self._copies.sides
+        assert sides is not None
+        objective, head = self.objective, self.model.predictor
+        with keras.StatelessScope():
+            small = [low_resolution.resized(view, sides) for view in views]
+            said = [self._forward(view, True, network) for view in small]
+            given = said if copy is None else [copy(view, training=True) for view in small]
+            asked = said if head is None else [head(one, training=True) for one in said]
+            losses = {
+                (i, j): objective.losses(asked[i], given[j], kept)
+                + objective.losses(asked[j], given[i], kept)
+                for i, j in itertools.combinations(range(len(views)), 2)
+            }
+        return {pair: ops.stop_gradient(loss) for pair, loss in losses.items()}
 
     def train_step(self, data: Any) -> Any:
         """One update by two views of a batch."""
         images, objective = gathered(own_part(data)).x, self.objective
-        assert self.augmenter is not None
-        views = [self.augmenter.images(images) for _ in range(2)]
         kept = {name: variable.value for name, variable in self.kept.items()}
+        views = self._views(images, kept)
         copy = self._copy()
-        others = [] if copy is None else [copy(view, training=True) for view in views]
+        others = [] if copy is None else [self._copied_at(view) for view in views]
 
         def function() -> tuple[Any, Any]:
             said = [self._forward(view, True) for view in views]
@@ -129,6 +238,56 @@ class Pretrainer(Trainer):
         _keras_compat.track_loss(self, loss, ops.shape(images)[0])
         self.spread.update_state(spread(said[0]))
         return {metric.name: metric.result() for metric in self.metrics}
+
+    def flops(self, image: Sequence[int]) -> int:
+        """Operations of a step for each image of a batch, at the size that is shown now.
+
+        Forward passes of views, twice as much again for each that has a backward one, and those of
+        the copy and of what is scored. Augmentation, the loss and the update are left out.
+
+        Args:
+            image: Height, width and channels of an image.
+        """
+
+        def passes(network: Any, sides: tuple[int, int] | None) -> int:
+            shape = (*(sides or image[:2]), *image[2:])
+            return flops.forward(functools.partial(network.entire, training=True), shape)
+
+        sides, copy = self._resolution.sides, self._copy()
+        shown = self.model if sides is None else self._resolution.twins[sides]
+        count = 2 * (1 + flops.BACKWARD) * passes(shown, sides)
+        if copy is not None:
+            count += 2 * passes(copy if sides is None else self._copies.twins[sides], sides)
+        if self.hard is not None:
+            scored = [one for one in self._scoring() if one is not None]
+            count += self.hard.views * sum(passes(one, self._copies.sides) for one in scored)
+        return count
+
+
+class Count(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
+    """Counts the operations of a pre-training.
+
+    Args:
+        image: Height, width and channels of an image.
+        batch: Images in a batch.
+
+    Attributes:
+        total: Operations so far.
+    """
+
+    def __init__(self, image: Sequence[int], batch: int) -> None:
+        super().__init__()
+        self.image, self.batch = image, batch
+        self.total = 0
+        self._each: dict[Any, int] = {}
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Adds a step."""
+        trainer: Any = self.model
+        sides = trainer._resolution.sides
+        if sides not in self._each:
+            self._each[sides] = self.batch * trainer.flops(self.image)
+        self.total += self._each[sides]
 
 
 class Neighbours(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
@@ -238,7 +397,7 @@ def spread(embeddings: Any) -> Any:
     return ops.mean(ops.std(rows, axis=0)) * float(embeddings.shape[-1]) ** 0.5
 
 
-def _copied(network: Siamese, seed: int) -> Siamese:
+def _copied(network: Siamese) -> Siamese:
     """Another network of the same layers and weights."""
     try:
         backbone = keras.models.clone_model(network.backbone)
@@ -249,14 +408,25 @@ def _copied(network: Siamese, seed: int) -> Siamese:
             received=f"{type(error).__name__}: {error}",
             advice="give them one, or take an objective without a copy, such as 'simsiam'",
         ) from error
-    copy = Siamese.__new__(Siamese)
-    keras.Model.__init__(copy, name="copy", dtype=network.dtype_policy)
-    copy.backbone, copy.predictor = backbone, None
-    copy.projector = keras.models.clone_model(network.projector)
-    copy.built = True
+    copy = _siamese(backbone, keras.models.clone_model(network.projector), None, "copy")
     for own, other in _pairs(copy, network):
         own.assign(other.value)
     return copy
+
+
+def shrunk(network: Siamese, sides: tuple[int, int]) -> Siamese:
+    """The same network on images of other sides: its layers and its heads."""
+    backbone = low_resolution.at(network.backbone, sides)
+    return _siamese(backbone, network.projector, network.predictor, "smaller")
+
+
+def _siamese(backbone: Any, projector: Any, predictor: Any, name: str) -> Siamese:
+    """A network of parts that there are."""
+    made = Siamese.__new__(Siamese)
+    keras.Model.__init__(made, name=name, dtype=backbone.dtype_policy)
+    made.backbone, made.projector, made.predictor = backbone, projector, predictor
+    made.built = True
+    return made
 
 
 def _pairs(copy: Siamese, network: Siamese) -> Sequence[tuple[Any, Any]]:

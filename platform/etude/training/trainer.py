@@ -146,6 +146,7 @@ class Trainer(AveragedModel):
         self._samples = 0
         self._held: Held | None = None
         self._unlabelled: unlabelled.Unlabelled | None = None
+        self._resolution = low_resolution.Resolution()
         unsupervised_batch_norm.check_strategy(recipe, reduces=self.reducer is not None)
         if model.built:
             unsupervised_batch_norm.check(model, recipe)
@@ -293,6 +294,38 @@ class Trainer(AveragedModel):
             if self.selector.remember(data.key, len(data), classes):
                 self.train_function = None
 
+    def sides(self) -> tuple[int, int]:
+        """Height and width of the images that the model was built for.
+
+        Raises:
+            RecipeError: It takes any.
+        """
+        return low_resolution.sides_of(self.model)
+
+    def show_at(self, sides: tuple[int, int] | None) -> bool:
+        """Trains on images that are brought to other sides from now on, with a trace for each.
+
+        Args:
+            sides: Height and width; `None` for images as they are.
+
+        Returns:
+            Whether this was another size before.
+        """
+        shown = self._resolution
+        if sides == shown.sides:
+            return False
+        shown.functions[shown.sides] = self.train_function
+        shown.sides = sides
+        if sides is not None and sides not in shown.twins:
+            shown.twins[sides] = self._twin(sides)
+        self.train_function = shown.functions.get(sides)
+        self.make_train_function()
+        return True
+
+    def _twin(self, sides: tuple[int, int]) -> Any:
+        """The model on images of other sides."""
+        return low_resolution.at(self.model, sides)
+
     def beside(self, batch: int) -> int:
         """How many samples are read beside a batch, to draw from."""
         return 0 if self.selector is None else self.selector.extra(batch)
@@ -399,6 +432,8 @@ class Trainer(AveragedModel):
             options["shuffle"] = False
         self.start_average()
         self._epoch_iterator = None
+        if self.train_function is None:
+            self._resolution.functions.clear()
         history = super().fit(x, y, **options)
         del resident
         self.finish_average()
@@ -626,6 +661,9 @@ class Trainer(AveragedModel):
         )
 
     def _forward(self, x: Any, training: bool | None, model: Any = None) -> Any:
+        sides = self._resolution.sides
+        if training and model is None and sides is not None:
+            x, model = low_resolution.resized(x, sides), self._resolution.twins[sides]
         model = model or self.model
         if not training:
             return self._run_model(x, training, model)
