@@ -108,7 +108,7 @@ def test_each_size_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
     step = Trainer.train_step
 
     def noted(self: Any, batch: Any) -> Any:
-        traced.append(self._resolution.sides)
+        traced.append(self.resolution.sides)
         return step(self, batch)
 
     monkeypatch.setattr(Trainer, "train_step", noted)
@@ -129,7 +129,7 @@ def test_changes_grow_with_the_images_and_are_put_back() -> None:
     class Look(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             assert made.augmenter is not None
-            seen.append((made._resolution.sides, made.augmenter.policy.slots[0].choices[0].high))
+            seen.append((made.resolution.sides, made.augmenter.policy.slots[0].choices[0].high))
 
     data = Resident(Arrays(*images(40)))
     grow = Progressive(8, step=4, warmup=0.0, strengths=(0.5, 1.5))

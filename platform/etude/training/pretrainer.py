@@ -167,7 +167,7 @@ class Pretrainer(Trainer):
 
     def _copied_at(self, view: Any) -> Any:
         """The slower copy's embeddings of a view, at the size that is shown."""
-        sides = self._resolution.sides
+        sides = self.resolution.sides
         if sides is None:
             return self._copy()(view, training=True)
         return self._copies.twins[sides](low_resolution.resized(view, sides), training=True)
@@ -253,8 +253,8 @@ class Pretrainer(Trainer):
             shape = (*(sides or image[:2]), *image[2:])
             return flops.forward(functools.partial(network.entire, training=True), shape)
 
-        sides, copy = self._resolution.sides, self._copy()
-        shown = self.model if sides is None else self._resolution.twins[sides]
+        sides, copy = self.resolution.sides, self._copy()
+        shown = self.model if sides is None else self.resolution.twins[sides]
         count = 2 * (1 + flops.BACKWARD) * passes(shown, sides)
         if copy is not None:
             count += 2 * passes(copy if sides is None else self._copies.twins[sides], sides)
@@ -284,7 +284,7 @@ class Count(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Adds a step."""
         trainer: Any = self.model
-        sides = trainer._resolution.sides
+        sides = trainer.resolution.sides
         if sides not in self._each:
             self._each[sides] = self.batch * trainer.flops(self.image)
         self.total += self._each[sides]

@@ -146,7 +146,7 @@ class Trainer(AveragedModel):
         self._samples = 0
         self._held: Held | None = None
         self._unlabelled: unlabelled.Unlabelled | None = None
-        self._resolution = low_resolution.Resolution()
+        self.resolution = low_resolution.Resolution()
         unsupervised_batch_norm.check_strategy(recipe, reduces=self.reducer is not None)
         if model.built:
             unsupervised_batch_norm.check(model, recipe)
@@ -311,7 +311,7 @@ class Trainer(AveragedModel):
         Returns:
             Whether this was another size before.
         """
-        shown = self._resolution
+        shown = self.resolution
         if sides == shown.sides:
             return False
         shown.functions[shown.sides] = self.train_function
@@ -433,7 +433,7 @@ class Trainer(AveragedModel):
         self.start_average()
         self._epoch_iterator = None
         if self.train_function is None:
-            self._resolution.functions.clear()
+            self.resolution.functions.clear()
         history = super().fit(x, y, **options)
         del resident
         self.finish_average()
@@ -661,9 +661,9 @@ class Trainer(AveragedModel):
         )
 
     def _forward(self, x: Any, training: bool | None, model: Any = None) -> Any:
-        sides = self._resolution.sides
+        sides = self.resolution.sides
         if training and model is None and sides is not None:
-            x, model = low_resolution.resized(x, sides), self._resolution.twins[sides]
+            x, model = low_resolution.resized(x, sides), self.resolution.twins[sides]
         model = model or self.model
         if not training:
             return self._run_model(x, training, model)
