@@ -230,6 +230,24 @@ def sampled() -> Finding:
     )  # fmt: skip
 
 
+def unlabeled() -> Finding:
+    gaps = {
+        f"batch_normalization_{i}": {"wasserstein": 0.18 + 0.05 * i, "control": 0.12,
+                                     "divergence": 0.16, "reverse": 0.17, "different": 0.06}
+        for i in range(4)
+    }  # fmt: skip
+    return finding(
+        "unlabeled",
+        {
+            "costs": {"labelled": 1.0, "joint": 1.9, "straight_through": 1.4}, "gaps": gaps,
+            "forms": {"straight_through": [-0.08, 0.01], "joint": [0.02, 0.015]},
+            "heats": [[-0.08, 0.01], [-0.07, 0.01]],
+        },
+        {"batch_norm": "straight_through"},
+        writes="semisupervised",
+    )  # fmt: skip
+
+
 def length() -> Finding:
     return finding(
         "length",
@@ -252,6 +270,7 @@ def findings() -> tuple[Finding, ...]:
         augmentation(),
         descent(),
         sampling(),
+        unlabeled(),
         sampled(),
         length(),
     )

@@ -357,6 +357,23 @@ def test_tau_stands_beside_the_threshold_above_which_sampling_pays() -> None:
     assert title(figures.draw(off)).startswith("Samples are drawn evenly")
 
 
+def test_distances_stand_beside_those_by_chance_and_forms_by_what_they_change() -> None:
+    finding = evidence.unlabeled()
+    left, right = figures.draw(finding).axes
+    usual, far = left.lines[:2]
+    gaps = finding.evidence["gaps"].values()
+    assert far.get_ydata().tolist() == [gap["wasserstein"] for gap in gaps]
+    assert usual.get_ydata().tolist() == [gap["control"] for gap in gaps]
+    drawn = {
+        name: [point_of(line)[1] for line in labelled(right, name)]
+        for name in ("adopted", "not adopted")
+    }
+    assert drawn == {"adopted": [-0.08], "not adopted": [0.02]}
+    assert title(left.figure).endswith("statistics: straight through")
+    off = dataclasses.replace(finding, changes={})
+    assert title(figures.draw(off)).endswith("it would not help")
+
+
 def test_what_choosing_samples_did_is_shown_beside_what_was_promised() -> None:
     finding = evidence.sampled()
     course, scores, draws, most, least = figures.draw(finding).axes
@@ -579,6 +596,7 @@ NEEDED: dict[str, set[tuple[Any, ...]]] = {
     "descent": {("trials",)},
     "sampling": {("taus",), ("speed_ups",)},
     "sampled": {("epochs",), ("taus",)},
+    "unlabeled": {("gaps",), ("forms",)},
     "length": {("shares",)},
 }
 

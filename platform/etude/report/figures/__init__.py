@@ -29,6 +29,7 @@ from etude.report.figures import (
     optimizer,
     sampled,
     sampling,
+    unlabeled,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ FIGURES: Mapping[str, Callable[[Finding], Figure | None]] = {
     "descent": descent.draw,
     "sampling": sampling.draw,
     "sampled": sampled.draw,
+    "unlabeled": unlabeled.draw,
     "length": length.draw,
 }
 """What draws a finding, by the name of its meta-learner."""
