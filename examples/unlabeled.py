@@ -1,4 +1,4 @@
-"""A few labels, and many images without: pre-training, then training with both.
+"""A few labels, and many images without: pre-training, training with both, and a student.
 
 python examples/unlabeled.py [--quick]
 """
@@ -25,6 +25,13 @@ def main(quick: bool) -> None:
         model, (x[:labelled], y[:labelled]), unlabeled=images, test=test, epochs=1 if quick else 20
     )
     report.summary()
+
+    # What the model says of images that it is sure of teaches a smaller one.
+    small = etude.models.small_cnn((28, 28, 1), classes=10, width=4, seed=0)
+    told = etude.distill(
+        small, model, (x[:labelled], y[:labelled]), images, epochs=1 if quick else 20
+    )
+    print({name: round(value, 3) for name, value in told.outcome.items()})
 
 
 if __name__ == "__main__":

@@ -141,6 +141,14 @@ def with_beside(batches: tf.data.Dataset, beside: tf.data.Dataset) -> tf.data.Da
     return untuned(tf.data.Dataset.zip({"batch": batches, "beside": beside}))
 
 
+def batch_size(data: tf.data.Dataset) -> int:
+    """Samples in a batch, by the first where no spec says it."""
+    leading = tf.nest.flatten(own_part(data.element_spec))[0].shape
+    if leading.rank and leading[0] is not None:
+        return int(leading[0])
+    return int(tf.shape(tf.nest.flatten(own_part(next(iter(data))))[0])[0])
+
+
 def with_unlabeled(batches: tf.data.Dataset, images: tf.data.Dataset) -> tf.data.Dataset:
     """Batches, which may have samples beside them, each with images without labels as well."""
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from etude.data.resident import in_rows, with_beside
+from etude.data.resident import batch_size, in_rows, with_beside
 from etude.errors import ModelError, RecipeError
 from etude.inspection import outputs
 from etude.inspection.compiled import family_of
@@ -545,12 +545,9 @@ def streamed(selector: Selector, data: Any) -> Any:
             received=type(data).__name__,
             advice="wrap a generator by `tf.data.Dataset.from_generator`",
         )
-    leading = tf.nest.flatten(data.element_spec)[0].shape
-    size = leading[0] if leading.rank else None
-    if size is None:
-        size = int(tf.shape(tf.nest.flatten(next(iter(data)))[0])[0])
     # From the second batch on: the first would bring its own samples once more.
-    return with_beside(data, data.repeat().skip(1).rebatch(selector.extra(int(size))))
+    extra = selector.extra(batch_size(data))
+    return with_beside(data, data.repeat().skip(1).rebatch(extra))
 
 
 def check_loss(loss: Any, strategy: Any) -> None:

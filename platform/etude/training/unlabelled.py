@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from etude.data._base import Arrays, Source
 from etude.data.feed import Feed
-from etude.data.resident import Resident, in_rows, own_part, sample_spec, with_unlabeled
+from etude.data.resident import Resident, batch_size, in_rows, own_part, sample_spec, with_unlabeled
 from etude.data.shuffle import seed_number, untuned
 from etude.errors import DataError, RecipeError
 from etude.recipe import Recipe
@@ -163,7 +163,7 @@ def beside(
         )
     spec = sample_spec(own_part(data.element_spec))
     unlabelled.check(keras.utils.unpack_x_y_sample_weight(spec)[0])
-    size = _batch_size(data)
+    size = batch_size(data)
     count = max(1, round(share * size))
     if distributed and count % size:
         raise RecipeError(
@@ -176,14 +176,6 @@ def beside(
     if not distributed:
         return joined
     return in_rows(joined, count // size, "unlabeled", "unlabeled_rows")
-
-
-def _batch_size(data: tf.data.Dataset) -> int:
-    """Samples in a batch, by the first where no spec says it."""
-    leading = tf.nest.flatten(own_part(data.element_spec))[0].shape
-    if leading.rank and leading[0] is not None:
-        return int(leading[0])
-    return int(tf.shape(tf.nest.flatten(own_part(next(iter(data))))[0])[0])
 
 
 def _first(*parts: Any) -> Any:
