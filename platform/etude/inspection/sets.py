@@ -79,7 +79,7 @@ class Opener:
         from etude.data import adapt, adapter_for, in_memory, open_source, scan
         from etude.data.streams import endless_error
 
-        resize, notes = self._resize(data, name)
+        resize, notes = self._resize(data, name, labelled=labelled)
         source = open_source(
             data,
             name=name,
@@ -136,11 +136,16 @@ class Opener:
             )
         return Set(source, arrays, found, steady=not unsteady), notes
 
-    def _resize(self, data: Any, name: str) -> tuple[Any, list[str]]:
-        """Folders of images are read at the model's size when nothing else is asked for."""
+    def _resize(self, data: Any, name: str, *, labelled: bool) -> tuple[Any, list[str]]:
+        """Folders of images, and images without labels, are brought to the model's size when
+        nothing else is asked for."""
         wanted = self.wanted
-        if self.resize is not None or wanted is None or not isinstance(data, str | Path):
+        if self.resize is not None or wanted is None:
             return self.resize, []
+        if not labelled and None not in wanted[:2]:
+            return (wanted[0], wanted[1]), []
+        if not isinstance(data, str | Path):
+            return None, []
         if (
             None in wanted[:2]
             or str(data).startswith("tfds:")
