@@ -114,8 +114,9 @@ def pretrain(
     chosen = _objective(objective)
     body = backbones.find(model, backbone)
     budget = parse_bytes(memory_budget)
-    opened, notes = Opener(models.wants(model), resize, budget, None).open(
-        images, "unlabeled", labelled=False, finite="passed over"
+    wanted = models.wants(model)
+    opened, notes = Opener(wanted, resize, budget, None).open(
+        images, "unlabeled", labelled=False, finite="passed over", beside=wanted
     )
     used = _recipe(recipe, batch_size, policy)
     feed = Feed(opened.source, budget)

@@ -122,6 +122,7 @@ class Problem:
                     labelled=known is not None,
                     finite="" if name == "unlabeled" else "evaluated",
                     class_names=opened.source.class_names,
+                    beside=opened.source.spec.image_shape if known is None else None,
                 )
                 notes += more + compare(opened, parts[name], known, look.task, name)[1]
         monitor, mode = compiled.monitor(look.given, look.task)

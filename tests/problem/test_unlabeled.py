@@ -34,7 +34,7 @@ def test_those_of_another_size_are_brought_to_the_models(kind: str) -> None:
     assert (found.images[:, :, -1] == 255).all()
 
 
-def test_a_model_of_any_size_takes_them_as_they_are() -> None:
+def test_beside_a_model_of_any_size_they_are_as_large_as_the_others() -> None:
     model = keras.Sequential(
         [keras.Input((None, None, 1)), keras.layers.GlobalMaxPooling2D(), keras.layers.Dense(3)]
     )
@@ -42,4 +42,4 @@ def test_a_model_of_any_size_takes_them_as_they_are() -> None:
     x[:, :4] += np.arange(1, 10, dtype=np.uint8)[:, None, None, None] * 20
     problem = Problem.inspect(model, (x, y), (x, y), np.repeat(x, 2, axis=1))
     assert problem.unlabeled is not None
-    assert problem.unlabeled.spec.image_shape == (16, 8, 1)
+    assert problem.unlabeled.spec.image_shape == (8, 8, 1)

@@ -63,6 +63,7 @@ class Opener:
         labelled: bool = True,
         finite: str = "",
         class_names: tuple[str, ...] | None = None,
+        beside: Shape | None = None,
     ) -> tuple[Set, list[str]]:
         """A set, and what is to be said of it.
 
@@ -72,6 +73,7 @@ class Opener:
             labelled: Whether it needs labels.
             finite: What is to be done with it that needs an end, for example `"split"`.
             class_names: The names of train's classes, by which its own are numbered.
+            beside: The shape of the images that its own go beside, to whose size they are brought.
 
         Raises:
             DataError: It cannot be read, does not meet the model, or has bad pixels.
@@ -79,7 +81,9 @@ class Opener:
         from etude.data import adapt, adapter_for, in_memory, open_source, scan
         from etude.data.streams import endless_error
 
-        resize, notes = self._resize(data, name, labelled=labelled)
+        resize, notes = self._resize(data, name)
+        if resize is None and beside is not None and None not in beside[:2]:
+            resize = beside[0], beside[1]
         source = open_source(
             data,
             name=name,
@@ -136,16 +140,11 @@ class Opener:
             )
         return Set(source, arrays, found, steady=not unsteady), notes
 
-    def _resize(self, data: Any, name: str, *, labelled: bool) -> tuple[Any, list[str]]:
-        """Folders of images, and images without labels, are brought to the model's size when
-        nothing else is asked for."""
+    def _resize(self, data: Any, name: str) -> tuple[Any, list[str]]:
+        """Folders of images are read at the model's size when nothing else is asked for."""
         wanted = self.wanted
-        if self.resize is not None or wanted is None:
+        if self.resize is not None or wanted is None or not isinstance(data, str | Path):
             return self.resize, []
-        if not labelled and None not in wanted[:2]:
-            return (wanted[0], wanted[1]), []
-        if not isinstance(data, str | Path):
-            return None, []
         if (
             None in wanted[:2]
             or str(data).startswith("tfds:")
