@@ -272,10 +272,14 @@ def test_every_objective_trains_on_the_hardest_views(objective: str) -> None:
         assert np.isfinite(found.history["loss"]).all()
         trained.append(helpers.weights(own))
     assert helpers.difference(*trained) == 0.0
+
+
+def test_a_backbone_of_one_size_is_not_scored_on_smaller_views() -> None:
+    flat = keras.Sequential([layers.Input((16, 16, 1)), layers.Flatten(), layers.Dense(4)])
+    before, x = flat.get_weights(), pooled()[1]
     with pytest.raises(RecipeError, match="lower resolution"):
-        etude.pretrain(
-            model(), images(), objective=objective, hard=etude.HardViews(3, 0.5), **options()
-        )  # fmt: skip
+        etude.pretrain(flat, x, hard=etude.HardViews(3, 0.5), **options())
+    assert helpers.difference(flat.get_weights(), before) == 0.0
 
 
 def test_two_views_leave_nothing_to_choose() -> None:

@@ -152,6 +152,8 @@ def test_what_it_cannot_train_is_said_before_the_first_step() -> None:
     model.compile("sgd", helpers.loss())
     with pytest.raises(RecipeError, match=r"etude\.Trainer"):
         model.fit(x, y, verbose=0, callbacks=[Progressive(8)])
+    with pytest.raises(RecipeError, match="within a budget"):
+        etude.fit(network(), (x, y), epochs=1, verbose=0, callbacks=[Progressive(8)])
     keras.utils.set_random_seed(0)
     flat = keras.Sequential(
         [layers.Input((16, 16, 1)), layers.Flatten(), layers.Dense(4)]

@@ -155,6 +155,13 @@ class Progressive(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore
                 received=type(trainer).__name__,
                 advice="wrap the model by `etude.Trainer`",
             )
+        if trainer.monitored:
+            raise RecipeError(
+                "A run within a budget does not train on growing images.",
+                required="`etude.Trainer(model).fit`, or `etude.pretrain`",
+                received="a callback of `etude.fit`, which plans by what one step costs",
+                advice="leave the callback out, or train what `etude.tune` found by a Trainer",
+            )
         params = self.params or {}
         if not params.get("steps"):
             raise RecipeError(

@@ -294,6 +294,11 @@ class Trainer(AveragedModel):
             if self.selector.remember(data.key, len(data), classes):
                 self.train_function = None
 
+    @property
+    def monitored(self) -> bool:
+        """Whether a run or a study steers this Trainer, and plans its steps by what one costs."""
+        return self._monitored
+
     def sides(self) -> tuple[int, int]:
         """Height and width of the images that the model was built for.
 
