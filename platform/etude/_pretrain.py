@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from etude.budget import parse_bytes
+from etude.budget import Budget, Clock, parse_bytes, parse_duration
 from etude.data.feed import Feed
-from etude.errors import RecipeError
+from etude.errors import BudgetError, RecipeError
 from etude.inspection import backbone as backbones
 from etude.inspection import checks
 from etude.inspection import model as models
 from etude.inspection.sets import Opener
 from etude.recipe import Recipe
 from etude.ssl.objectives import OBJECTIVES, Objective
+from etude.training import pacing
 from etude.training.pretrainer import COLLAPSED, Count, HardViews, Neighbours, Pretrainer
+from etude.training.progressive import Progressive
 
+# Passes over the images where neither they nor a time are given.
+DEFAULT_EPOCHS = 100
+# How much faster than timed before a training within a time may turn out to be.
+SLACK = 1.5
 # By which it trains where nothing else is said: a rate for a batch of 128, and in proportion.
 RATE, PER = 0.06, 128
 
@@ -51,7 +58,8 @@ def pretrain(
     images: Any,
     *,
     objective: str | Objective = "simsiam",
-    epochs: int = 100,
+    epochs: int | None = None,
+    time_budget: str | float | None = None,
     batch_size: int = 128,
     backbone: str | None = None,
     policy: Any = "contrastive",
@@ -65,6 +73,7 @@ def pretrain(
     memory_budget: str | int = "4GiB",
     seed: int = 0,
     verbose: Any = "auto",
+    clock: Clock | None = None,
 ) -> Pretraining:
     """Trains the backbone of a model by a self-supervised objective; the model has its weights.
 
@@ -75,7 +84,9 @@ def pretrain(
         model: A Functional or built Sequential model with or without a head, or a `.keras` file.
         images: As of `fit(unlabeled=...)`.
         objective: A name from `etude.ssl.objectives`, or one of them with its own numbers.
-        epochs: Passes over the images.
+        epochs: Passes over the images; 100, where no time is given either.
+        time_budget: Seconds of work, or `"10m"`, all included. With `epochs` too, whichever ends
+            first; the schedule ends with it.
         batch_size: Images in a batch, of each of which there are two views.
         backbone: The name of the layer whose outputs are the features; left out, what leads to the
             last dense layer, or the whole model where it does not end in one.
@@ -94,6 +105,7 @@ def pretrain(
         memory_budget: As of `fit`.
         seed: Of heads, order and views.
         verbose: As of `keras.Model.fit`.
+        clock: Returns seconds; for tests.
 
     Raises:
         EtudeError: The backbone cannot be found or the images do not meet it, before the first
@@ -103,13 +115,8 @@ def pretrain(
         >>> etude.pretrain(model, images, objective="byol", epochs=50)  # doctest: +SKIP
         >>> etude.fit(model, (x, y), time_budget="10m")  # doctest: +SKIP
     """
-    if probe and neighbours is None:
-        raise RecipeError(
-            "A linear classifier needs labelled images.",
-            required="`neighbours=((x, y), (x_others, y_others))` beside `probe`",
-            received="neighbours=None",
-            advice="pass them, or leave `probe` out",
-        )
+    time = Budget(None if time_budget is None else parse_duration(time_budget), clock=clock)
+    _check(probe and neighbours is None, time, epochs, callbacks)
     model = models.take(model)
     chosen = _objective(objective)
     body = backbones.find(model, backbone)
@@ -120,9 +127,8 @@ def pretrain(
     )
     used = _recipe(recipe, batch_size, policy)
     feed = Feed(opened.source, budget)
-    size = feed.size
-    assert size is not None  # what has no end was refused
-    batch = min(batch_size, size)
+    assert feed.size is not None  # what has no end was refused
+    batch = min(batch_size, feed.size)
     spec, scan = opened.source.spec, opened.scan
     trainer = Pretrainer(
         body,
@@ -133,29 +139,90 @@ def pretrain(
         seed=seed,
     )
     trainer.compile()
-    looks = (
-        []
-        if neighbours is None
-        else [Neighbours(body, *neighbours, every=every, probe=epochs if probe else 0)]
-    )
     frame = [side for side in spec.image_shape if side is not None]
     count = Count(frame, batch) if len(frame) == 3 else None
-    history = trainer.fit(
-        feed.shuffled(batch, seed=seed),
-        epochs=epochs,
-        steps_per_epoch=max(1, size // batch),
-        shuffle=False,
-        callbacks=[*looks, *callbacks, *([] if count is None else [count])],
+    looks = None
+    if neighbours is not None:
+        looks = Neighbours(body, *neighbours, every=every, probe=probe)
+    history = _trained(
+        trainer,
+        feed,
+        batch,
+        time,
+        epochs,
+        callbacks=[one for one in (looks, *callbacks, count) if one is not None],
+        seed=seed,
         verbose=verbose,
     )
-    last = history.history["spread"][-1]
+    last = history["spread"][-1]
     if not last > COLLAPSED:
         notes.append(
             f"The embeddings collapsed: their spread is {last:.3f}, where 1 is even and 0 is all "
             f"the same. A lower learning rate or another objective may help."
         )
     operations = None if count is None else count.total
-    return Pretraining(chosen.name, history.history, body, used, operations, tuple(notes))
+    return Pretraining(chosen.name, history, body, used, operations, tuple(notes))
+
+
+def _check(blind: bool, time: Budget, epochs: int | None, callbacks: Sequence[Any]) -> None:
+    if blind:
+        raise RecipeError(
+            "A linear classifier needs labelled images.",
+            required="`neighbours=((x, y), (x_others, y_others))` beside `probe`",
+            received="neighbours=None",
+            advice="pass them, or leave `probe` out",
+        )
+    if epochs is not None and epochs < 1:
+        raise BudgetError(
+            "The number of epochs is not one.",
+            required="a positive whole number",
+            received=repr(epochs),
+            advice="write it as `epochs=10`",
+        )
+    if time.seconds is not None and any(isinstance(one, Progressive) for one in callbacks):
+        raise RecipeError(
+            "Images do not grow in a training whose steps are not known before.",
+            required="`epochs` beside `etude.Progressive`",
+            received="`time_budget`",
+            advice="give `epochs` alone, or leave the callback out",
+        )
+
+
+def _trained(
+    trainer: Pretrainer,
+    feed: Feed,
+    batch: int,
+    time: Budget,
+    epochs: int | None,
+    *,
+    callbacks: list[Any],
+    seed: int,
+    verbose: Any,
+) -> Mapping[str, list[float]]:
+    """The history of a training of so many epochs, or within the time."""
+    steps = max(1, (feed.size or 0) // batch)
+    if time.seconds is None:
+        epochs = epochs or DEFAULT_EPOCHS
+    else:
+
+        def some(count: int) -> None:
+            data = feed.shuffled(batch, seed=seed)
+            trainer.fit(data, steps_per_epoch=count, shuffle=False, verbose=0)
+
+        most = None if epochs is None else epochs * steps
+        paced = pacing.Paced(time, pacing.seconds_of_a_step(trainer, time, some), most)
+        epochs = max(1, math.ceil(SLACK * paced.total / steps))
+        callbacks = [*callbacks, paced]
+    found = trainer.fit(
+        feed.shuffled(batch, seed=seed),
+        epochs=epochs,
+        steps_per_epoch=steps,
+        shuffle=False,
+        callbacks=callbacks,
+        verbose=verbose,
+    )
+    history: Mapping[str, list[float]] = found.history
+    return history
 
 
 def _objective(given: str | Objective) -> Objective:

@@ -155,6 +155,13 @@ class Pretrainer(Trainer):
             scored = [None if one is None else shrunk(one, sides) for one in (network, copy)]
             self._scoring: Callable[[], Any] = lambda: scored
 
+    @property
+    def kept_variables(self) -> list[Any]:
+        """As of a Trainer: what the objective keeps, and the copy's."""
+        copy = self._copy()
+        copied = [] if copy is None else [*copy.backbone.variables, *copy.projector.variables]
+        return [*self.kept.values(), *copied]
+
     def sides(self) -> tuple[int, int]:
         """As `Trainer.sides`."""
         return low_resolution.sides_of(self.model.backbone)
@@ -299,7 +306,7 @@ class Neighbours(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         bank: Labelled images, `(x, y)`.
         queries: Others, whose classes are to be told.
         every: Epochs between two looks; the last one is looked at in any case.
-        probe: Epochs between two linear classifiers, of those that are looked at; 0 is none.
+        probe: Whether a linear classifier is trained after the last epoch.
         batch_size: Images that are computed at once.
         neighbours: As of `weighted_knn`.
         temperature: As of `weighted_knn`.
@@ -312,7 +319,7 @@ class Neighbours(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         queries: tuple[Any, Any],
         *,
         every: int = 1,
-        probe: int = 0,
+        probe: bool = False,
         batch_size: int = 256,
         neighbours: int = 200,
         temperature: float = 0.1,
@@ -324,10 +331,11 @@ class Neighbours(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Looks, and adds to the logs what Keras' history keeps."""
-        last = epoch + 1 == (self.params or {}).get("epochs")
+        trainer: Any = self.model
+        last = trainer.stop_training or epoch + 1 == (self.params or {}).get("epochs")
         if (epoch + 1) % self.every and not last:
             return
-        found = self.look(probe=bool(self.probe) and (last or not (epoch + 1) % self.probe))
+        found = self.look(probe=self.probe and last)
         if logs is not None:
             logs |= found
 

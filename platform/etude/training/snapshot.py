@@ -35,6 +35,7 @@ def variables(trainer: Any) -> dict[str, Any]:
         "selector": trainer.selector.variables if trainer.selector is not None else (),
         "reducer": trainer.reducer.variables if trainer.reducer is not None else (),
         "meter": trainer.meter.variables if trainer.meter is not None else (),
+        "kept": trainer.kept_variables,
         "average": trainer.average.shadows if trainer.average is not None else (),
     }
     for group, members in groups.items():

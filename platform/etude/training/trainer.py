@@ -295,6 +295,11 @@ class Trainer(AveragedModel):
                 self.train_function = None
 
     @property
+    def kept_variables(self) -> list[Any]:
+        """What else a step moves, beside the variables of its parts."""
+        return []
+
+    @property
     def monitored(self) -> bool:
         """Whether a run or a study steers this Trainer, and plans its steps by what one costs."""
         return self._monitored
