@@ -53,12 +53,13 @@ MARGINS = {STUDY: 0.01, WITH: 0.005}
 def fitted(arm: str, start: etude.Recipe, options: argparse.Namespace) -> dict[str, Any]:
     """What an arm tells `fit`."""
     told: dict[str, Any] = {"clock": time.process_time} if options.busy else {}
+    kept: list[str] = []
     if arm == NONE or options.tuned:
-        kept = ("compute", "optimization", "regularization", "augmentation")
-        told |= {"recipe": start, "keep": kept}
-    if arm == WITH:
-        told["learners"] = [etude.metalearners.Sampling()]
-    return told
+        told["recipe"] = start
+        kept += ("compute", "optimization", "regularization", "augmentation")
+    if arm == NONE or (options.sampling and arm == STUDY):
+        kept.append("sampling")
+    return told | {"keep": kept}
 
 
 def start_of(case: Case) -> etude.Recipe:
@@ -71,8 +72,9 @@ def start_of(case: Case) -> etude.Recipe:
 def tuned(case: Case, options: argparse.Namespace) -> etude.Recipe:
     """What studies find for a run of this length, without augmentation."""
     found = etude.tune(
-        case.build(0), case.train, time_budget=options.seconds, keep=("augmentation",), verbose=0
-    )
+        case.build(0), case.train, time_budget=options.seconds,
+        keep=("augmentation", "sampling"), verbose=0,
+    )  # fmt: skip
     print({f.learner: dict(f.changes) for f in found.findings if f.changes}, flush=True)
     # Its length is that of another run, whose studies took other time.
     return dataclasses.replace(

@@ -34,6 +34,12 @@ VALUES: dict[str, Any] = {
     "augmentation.policy": Policy.of("uniformaugment"),
     "regularization.label_smoothing": 0.07,
     "regularization.dropout": 1.3,
+    "sampling.strategy": "upper_bound",
+    "sampling.presample": 2.5,
+    "sampling.forward": 0.22,
+    "sampling.fixed": 0.31,
+    "sampling.noise": 7.7,
+    "sampling.rate": 1.3,
     "semisupervised.batch_norm": "joint",
 }
 

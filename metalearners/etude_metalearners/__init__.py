@@ -29,11 +29,12 @@ META_LEARNERS: Mapping[str, type[MetaLearner]] = types.MappingProxyType(
             LearningRate,
             Length,
             Optimizer,
+            Sampling,
             Unlabeled,
         )
     }
 )
-"""Those of every run. `Sampling` is asked for: `learners=[etude.metalearners.Sampling()]`."""
+"""Those of every run, by their names."""
 
 
 def learners(own: Iterable[MetaLearner] = ()) -> list[MetaLearner]:

@@ -30,6 +30,11 @@ MEASURED = 3.0
 TIMED_SECONDS, LEAST_TIMED, MOST_TIMED = 0.15, 10, 200
 # Steps of a miniature of the run, and passes over the part of the data that it sees, at most.
 LEAST_STEPS, MOST_STEPS, PASSES, LEAST_PART = 80, 320, 30.0, 256
+# How often τ is looked at while a miniature is watched, of how many training samples each time, and
+# what a look takes beside a forward pass of them.
+LOOKS, LOOKED, LOOK_SECONDS = 8, 512, 0.05
+# What all of it may take of the training, where it is not known yet what it promises.
+HOPED = 0.1
 # Validation samples that trials are scored on, and how many there must be.
 SAMPLES, LEAST_SAMPLES = 1024, 100
 # The predicted gain below which nothing is tried, and what the trace takes of that of a plain step.
@@ -48,16 +53,18 @@ SCORING, LEAST_SCORING = 0.6, 0.15
 class Sampling(MetaLearner):
     """Learns whether drawing samples by the upper bound of their gradients saves time.
 
-    τ and the gradient's noise scale are watched over a miniature of the run: a whole schedule,
-    as many passes as the run makes, over a part of the training set that is as small as it is
-    short, so that its end tells of the run's end, where samples differ most. For each k the
-    speed-up follows from what a step on the equivalent batch M of k and τ brings on, over its
-    cost, which is the gate's rule too: it opens where that is above 1. Where a batch hears the
-    gradient above its noise, M batches bring on less than M.
+    First it only watches. τ and the gradient's noise scale are looked at over a miniature of the
+    run: a whole schedule, as many passes as the run makes, over a part of the training set that is
+    as small as it is short, so that its end tells of the run's end, where samples differ most. For
+    each k the speed-up follows from what a step on the equivalent batch M of k and τ brings on,
+    over its cost, which is the gate's rule too: it opens where that is above 1. Where a batch hears
+    the gradient above its noise, M batches bring on less than M. For most problems that says that
+    nothing would pay even if scoring cost next to nothing, and no more time is spent on it.
 
-    What a forward pass costs is measured, not taken for a third: a step with the gate open against
-    one with it shut, in the same trace; and what of a step is not for its samples, by one on an
-    eighth of them. Where nothing would pay even if it cost next to nothing, that is left out.
+    Else what a forward pass costs is measured, not taken for a third: a step with the gate open
+    against one with it shut, in the same trace; and what of a step is not for its samples, by one
+    on an eighth of them. This, and each trial, is begun only if it takes less than what the
+    promised speed-up would save.
 
     The strategy is `best_count`, which draws as many samples as give the largest M for the cost;
     or the plain upper bound, a whole batch, where XLA or a loss that is summed wants that.
@@ -99,12 +106,12 @@ class Sampling(MetaLearner):
         "noise",
         "rate",
     )
-    gain: ClassVar[float] = 0.1
+    gain: ClassVar[float] = 0.04
 
     def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
-        """The trace, timed steps, the miniature, and what trying a strategy twice takes."""
-        plan = _plan(self.allowance(planned), studio, planned)
-        return Cost(plan.seconds, 5 * plan.steps + 8 * plan.timed)
+        """Of watching, which is all of it for most problems."""
+        plan = _plan(studio, planned)
+        return Cost(plan.watching, plan.steps)
 
     def obstacle(self, studio: Studio, recipe: Recipe, planned: Planned) -> str | None:
         """As for every meta-learner; also where a clock or single samples may not tell."""
@@ -127,8 +134,10 @@ class Sampling(MetaLearner):
         """Watches τ, measures costs, predicts, and tries what promises most."""
         clock = studio.budget.clock
         start = clock()
-        plan = _plan(self.allowance(planned), studio, planned)
-        options = {"batch": recipe.compute.batch_size, "part": plan.part}
+        plan = _plan(studio, planned)
+        options: dict[str, Any] = {
+            "batch": recipe.compute.batch_size, "part": plan.part, "samples": SAMPLES
+        }  # fmt: skip
         own = recipe.sampling
         strategy = _strategy(studio, recipe)
         shut, opened = (
@@ -144,47 +153,65 @@ class Sampling(MetaLearner):
         if own.presample is not None and recipe.is_given("sampling.presample"):
             sizes = (own.presample,)
         shares: dict[float | None, float] = {}
-        with studio.at(shut):
-            watched = studio.miniature(shut, plan.steps, samples=SAMPLES, order=0, **options)
-            rule = _hoped(strategy, recipe, watched.noise)
-            steps, best, tried = plan.steps, rule.best(watched.taus, sizes), heats.Heats()
-            timed = _pays(rule, watched.taus, best)
-            if timed:
-                rule, more = _timed(studio, recipe, opened, rule, watched.taus, sizes, plan.timed)
-                steps, best = steps + more, rule.best(watched.taus, sizes)
-            values = {
+        watched = studio.watch(recipe, plan.steps, order=0, looks=LOOKS, looked=LOOKED, **options)
+        rule = _hoped(strategy, recipe, watched.noise)
+        steps, best, tried, timed = plan.steps, rule.best(watched.taus, sizes), heats.Heats(), False
+
+        def obstacle(seconds: float) -> str:
+            """Why nothing is tried, if what is left of the study takes so long."""
+            promised = rule.speed_up(watched.taus, best)
+            if rule.forward <= 0.0 or promised < WORTH:
+                return f"below {WORTH:g}"
+            saved = planned.seconds * (1.0 - 1.0 / promised)
+            left = min(saved, self.share * planned.allowance - (clock() - start))
+            if seconds <= left:
+                return ""
+            of = "it would save" if saved == left else "are left for it"
+            return f"but to try that would take {seconds:.1f} s, and {max(0.0, left):.1f} s {of}"
+
+        def values() -> dict[str, Any]:
+            return {
                 "strategy": strategy.name,
                 "presample": best,
                 "forward": max(rule.forward, 1e-6),
                 "fixed": rule.fixed,
                 "noise": None if rule.noise == probabilities.DROWNED else rule.noise,
             }
-            if _pays(rule, watched.taus, best):
-                fewer = max(1, round(plan.steps / rule.cost(watched.taus, best)))
 
-                def trained(rate: float | None, order: int) -> Floats:
-                    """At equal cost: by the strategy at times the rate, or uniformly."""
-                    chosen = shut
-                    if rate is not None:
-                        chosen = recipe.learn(self.name, sampling=values | {"rate": rate})
-                    count = plan.steps if rate is None else fewer
-                    found = studio.miniature(chosen, count, samples=SAMPLES, order=order, **options)
-                    shares.setdefault(rate, found.share)
-                    return found.losses
+        why = obstacle(plan.timing + plan.trying)
+        if not why:
+            with studio.at(shut):
+                timed = True
+                rule, more = _timed(studio, recipe, opened, rule, watched.taus, sizes, plan.timed)
+                steps, best = steps + more, rule.best(watched.taus, sizes)
+                why = obstacle(plan.trying)
+                if not why:
+                    fewer = max(1, round(plan.steps / rule.cost(watched.taus, best)))
 
-                rates: tuple[float, ...] = (1.0, rule.lift(watched.taus, best))
-                if recipe.is_given("sampling.rate"):
-                    rates = (own.rate,)
-                tried = heats.run(trained, rates, None, watched.losses)
-                steps += len(rates) * fewer + (0 if tried.again is None else plan.steps + fewer)
-        changes: dict[str, Any] = values | {"rate": tried.tried[0].of} if tried.won else {}
+                    def trained(rate: float | None, order: int) -> Floats:
+                        """At equal cost: by the strategy at times the rate, or uniformly."""
+                        chosen, count = shut, plan.steps
+                        if rate is not None:
+                            chosen = recipe.learn(self.name, sampling=values() | {"rate": rate})
+                            count = fewer
+                        found = studio.miniature(chosen, count, order=order, **options)
+                        shares.setdefault(rate, found.share)
+                        return found.losses
+
+                    rates: tuple[float, ...] = (1.0, rule.lift(watched.taus, best))
+                    if recipe.is_given("sampling.rate"):
+                        rates = (own.rate,)
+                    tried = heats.run(trained, rates, None, watched.losses)
+                    steps += len(rates) * fewer
+                    steps += 0 if tried.again is None else plan.steps + fewer
         return self.finding(
             studio,
             recipe,
-            changes=changes,
-            why=_why(rule, watched.taus, best, tried, timed),
+            changes=values() | {"rate": tried.tried[0].of} if tried.won else {},
+            why=_why(rule, watched.taus, best, tried, why, timed=timed),
             evidence={
                 "taus": np.round(watched.taus, 4).tolist(),
+                "steps": watched.steps.tolist(),
                 "noise": watched.noise,
                 "strategy": strategy.name,
                 "timed": timed,
@@ -273,13 +300,17 @@ class Plan:
         steps: Of a miniature.
         part: Samples of the training set that it sees.
         timed: Steps of a measurement of time.
-        seconds: What all of it takes, about.
+        watching: Seconds that watching takes, about.
+        timing: The same of tracing and timing steps that choose samples.
+        trying: The same of four more miniatures.
     """
 
     steps: int
     part: int
     timed: int
-    seconds: float
+    watching: float
+    timing: float
+    trying: float
 
 
 def _strategy(studio: Studio, recipe: Recipe) -> Presampled:
@@ -292,20 +323,24 @@ def _strategy(studio: Studio, recipe: Recipe) -> Presampled:
     )
 
 
-def _plan(allowance: float, studio: Studio, planned: Planned) -> Plan:
+def _plan(studio: Studio, planned: Planned) -> Plan:
     """The longest miniature that there is time for, twice, with three by a strategy beside them."""
     costs, whole = planned.costs, studio.recipe.compute.batch_size
     size = 2**31 if studio.train.size is None else studio.train.size
+    allowance = min(planned.allowance, HOPED * planned.seconds)
     timed = int(np.clip(math.ceil(TIMED_SECONDS / costs.step), LEAST_TIMED, MOST_TIMED))
     passes = 4.0 * MEASURED + PRESAMPLES[-1]  # of scoring, beside eight steps
-    fixed = TRACE * costs.compile + timed * costs.step * (8.0 + SCORING * passes)
-    fixed += 5.0 * scoring_seconds(studio, planned, SAMPLES)
-    steps = int((allowance - fixed) / (5.0 * costs.step))
+    timing = TRACE * costs.compile + timed * costs.step * (8.0 + SCORING * passes)
+    scored = math.ceil(LOOKED / studio.evaluation_batch) * studio.evaluation_batch / whole
+    looking = LOOKS * (LOOK_SECONDS + SCORING * scored * costs.step)
+    scoring = scoring_seconds(studio, planned, SAMPLES)
+    steps = int((allowance - timing - looking - 5.0 * scoring) / (5.0 * costs.step))
     steps = int(np.clip(steps, LEAST_STEPS, MOST_STEPS))
     epochs = max(1e-9, min(PASSES, planned.steps * whole / size))
     most = min(size, studio.train.most_in_part)
     part = int(np.clip(math.ceil(steps * whole / epochs), min(LEAST_PART, most), most))
-    return Plan(steps, part, timed, fixed + 5.0 * steps * costs.step)
+    one = steps * costs.step + scoring
+    return Plan(steps, part, timed, looking + one, timing, 4.0 * one)
 
 
 def _hoped(strategy: Presampled, recipe: Recipe, noise: float | None) -> Rule:
@@ -320,11 +355,6 @@ def _hoped(strategy: Presampled, recipe: Recipe, noise: float | None) -> Rule:
         probabilities.DROWNED if noise is None else noise,
         own.threshold,
     )
-
-
-def _pays(rule: Rule, taus: Floats, presample: float) -> bool:
-    """Whether it promises so much that it is tried."""
-    return rule.forward > 0.0 and rule.speed_up(taus, presample) >= WORTH
 
 
 def _timed(
@@ -349,7 +379,7 @@ def _timed(
         fixed=fixed if resizes else rule.fixed,
     )
     best = rule.best(taus, sizes)
-    if free and _pays(rule, taus, best):
+    if free and rule.forward > 0.0 and rule.speed_up(taus, best) >= WORTH:
         # What is to be adopted is timed itself, and the dearer of both counts.
         at_best = opened.give(sampling={"presample": best})
         plain, seconds = _paces(studio, (at_best,), timed, rounds=1)
@@ -396,7 +426,9 @@ def _paces(
     return tuple(map(min, zip(*found, strict=True)))
 
 
-def _why(rule: Rule, taus: Floats, best: float, tried: heats.Heats, timed: bool) -> str:
+def _why(
+    rule: Rule, taus: Floats, best: float, tried: heats.Heats, obstacle: str, *, timed: bool
+) -> str:
     """What was found, in words."""
     if rule.forward <= 0.0:
         return "What scoring takes could not be told from the clock's noise: it is not tried."
@@ -409,7 +441,7 @@ def _why(rule: Rule, taus: Floats, best: float, tried: heats.Heats, timed: bool)
         f"{'promises' if timed else 'would promise'} a speed-up of {rule.speed_up(taus, best):.2f}"
     )
     if not tried.tried:
-        return f"{told}, below {WORTH:g}."
+        return f"{told}, {obstacle}."
     if tried.won:
         rate = tried.tried[0].of
         lifted = "" if rate == 1.0 else f" at {rate:.2g} times the rate"

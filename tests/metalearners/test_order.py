@@ -76,6 +76,7 @@ def test_no_finding_makes_an_earlier_one_stale() -> None:
         "augmentation",
         "descent",
         "unlabeled",
+        "sampling",
         "length",
     ]
 

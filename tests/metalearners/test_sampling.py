@@ -82,6 +82,7 @@ def studied(
     lifted: float = -0.5,
     noise: float | None = None,
     stated: Recipe = GIVEN,
+    planned: Planned = LONG,
 ) -> tuple[Finding, list[tuple[float | None, int, int]]]:
     """What is found where steps, τ and losses are what they are said to be."""
     studio = open_studio(stated)
@@ -102,17 +103,19 @@ def studied(
         return Pace(0.1 * (k * cost + fixed + (1.0 - fixed) * share), np.zeros(steps))
 
     def miniature(recipe: Recipe, steps: int, *, order: int, **options: Any) -> Miniature:
-        shut = recipe.sampling.threshold == sampling.NEVER
+        shut = recipe.sampling.threshold == sampling.NEVER or "looks" in options
         ran.append((None if shut else recipe.sampling.presample, steps, order))
         rng = np.random.default_rng([order, shut])
         gain = gains[order] + (lifted if recipe.sampling.rate != 1.0 else 0.0)
         losses = 1.0 - (0.0 if shut else gain) + 0.01 * rng.normal(size=200)
-        return Miniature(np.full(steps, tau), 0.0 if shut else 1.0, noise, losses)
+        looks = np.arange(options.get("looks", steps)) + 1
+        return Miniature(np.full(len(looks), tau), looks, 0.0 if shut else 1.0, noise, losses)
 
     monkeypatch.setattr(studio, "at", at)
     monkeypatch.setattr(studio, "pace", pace)
     monkeypatch.setattr(studio, "miniature", miniature)
-    return Sampling().learn(studio, stated, LONG), ran
+    monkeypatch.setattr(studio, "watch", miniature)
+    return Sampling().learn(studio, stated, planned), ran
 
 
 @pytest.mark.parametrize(("draws", "q"), [("own", 2), ("systematic", 2), ("independent", 1)])
@@ -200,6 +203,36 @@ def test_what_does_not_pay_stays_off(
     assert finding.evidence["timed"] == ("tau" not in options)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "allowance", "timed", "trials", "why"),
+    [
+        (1_000.0, 1_000.0, True, 5, "standard errors"),
+        (100.0, 1_000.0, False, 1, "it would save"),
+        # A promise is the best there may be before anything is timed, and less after.
+        (300.0, 1_000.0, True, 1, "it would save"),
+        (1_000.0, 20.0, False, 1, "are left for it"),
+    ],
+)
+def test_nothing_is_tried_that_takes_more_than_it_promises(
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    allowance: float,
+    timed: bool,
+    trials: int,
+    why: str,
+) -> None:
+    planned = Planned(round(10 * seconds), allowance, COSTS, timed=True)
+    finding, ran = studied(monkeypatch, tau=1.7, forward=0.3, planned=planned)
+    assert finding.evidence["timed"] == timed
+    assert len(ran) == trials
+    assert why in finding.why
+    plan = finding.evidence["plan"]
+    promised = max(finding.evidence["speed_ups"].values())
+    rest = plan["trying"] + (0.0 if timed else plan["timing"])
+    least = min(seconds * (1.0 - 1.0 / promised), allowance)
+    assert (rest <= least) == (trials > 1)
+
+
 def test_noise_is_learned_where_the_gradient_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     finding, _ = studied(monkeypatch, noise=20.0)
     assert finding.changes["noise"] == 20.0
@@ -260,6 +293,39 @@ def test_a_miniature_tells_the_noise_scale() -> None:
     assert 16 * found.noise == pytest.approx(expected, rel=0.3)
 
 
+def test_what_is_watched_is_the_bound_as_a_step_would_find_it() -> None:
+    """Of a softmax that is p - 1 at the label and p elsewhere, and nothing moves by looking."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    stack = [layers.Rescaling(1 / 255), layers.BatchNormalization(), layers.Flatten()]
+    model = keras.Sequential([layers.Input((8, 8, 1)), *stack, layers.Dense(4)])
+    still = GIVEN.give(optimization={"learning_rate": 1e-9})
+    studio = open_studio(still, model=model)
+    studio.measure()
+    x, y = (np.asarray(part) for part in next(iter(studio.problem.train.shuffled(200, seed=0)))[:2])
+    before = helpers.weights(model)
+    found = studio.trainer.bounds((x, y))
+    assert helpers.difference(before, helpers.weights(model)) == 0.0
+    z = np.asarray(x, np.float64) / 255
+    # As in training: by the batch's own statistics.
+    z = (z - z.mean((0, 1, 2))) / np.sqrt(z.var((0, 1, 2)) + model.layers[1].epsilon)
+    kernel, bias = (np.asarray(w, np.float64) for w in model.layers[-1].get_weights())
+    expected = []
+    for image, label in zip(z.reshape(200, -1), y, strict=True):
+        logits = image @ kernel + bias
+        chances = np.exp(logits - logits.max())
+        chances /= chances.sum()
+        chances[int(np.squeeze(label))] -= 1.0
+        expected.append(np.linalg.norm(chances))
+    np.testing.assert_allclose(found, expected, rtol=2e-4)
+    watched = studio.watch(still, 40, batch=16, part=400, samples=100, order=0, looks=4, looked=400)
+    assert watched.steps.tolist() == [5, 15, 25, 35]
+    tau = np.sqrt(np.mean(np.square(expected))) / np.mean(expected)
+    np.testing.assert_allclose(watched.taus, tau, rtol=0.03)
+    assert len(watched.losses) == studio.problem.validation.count()
+    assert helpers.difference(before, helpers.weights(model)) == 0.0
+
+
 def test_a_real_study_leaves_no_trace_and_watches_tau(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most samples are plain: τ grows as they are learned. What steps take is made up."""
     keras.utils.set_random_seed(0)
@@ -286,10 +352,10 @@ def test_a_real_study_leaves_no_trace_and_watches_tau(monkeypatch: pytest.Monkey
         return Pace(0.01 if shut else 0.0095 if few else 0.013, real(steps).losses)
 
     monkeypatch.setattr(studio, "pace", pace)
-    finding = Sampling().learn(studio, GIVEN, Planned(4_000, 60.0, costs, timed=True))
+    finding = Sampling().learn(studio, GIVEN, Planned(1_000_000, 60.0, costs, timed=True))
     assert helpers.difference(before, helpers.weights(model)) == 0.0
     assert studio.trainer.selector is None
     taus = np.asarray(finding.evidence["taus"])
-    assert taus[-1] > 2.0 > taus[1]
+    assert taus[-1] > 2.0 > taus[0]
     assert finding.evidence["forward"] == pytest.approx(0.1)
     assert finding.evidence["fixed"] == pytest.approx(0.6)  # 1 - .0035 / (7/8 · .01)

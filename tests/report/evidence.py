@@ -205,7 +205,8 @@ def sampling() -> Finding:
     return finding(
         "sampling",
         {
-            "taus": [0.0, 1.1, 1.4, 2.2, 3.0, 3.4, 3.5], "forward": 0.2, "step_seconds": 0.1,
+            "taus": [1.1, 1.4, 2.2, 3.0, 3.4, 3.5], "steps": [14, 42, 70, 98, 126, 154],
+            "forward": 0.2,
             "speed_ups": {"2.0": 1.02, "3.0": 1.13, "4.0": 1.21, "5.0": 1.19, "6.0": 1.1},
             "presample": 4.0, "threshold": 1.809, "open_share": 0.6,
             "heats": [[-0.1, 0.01], [-0.08, 0.01]],

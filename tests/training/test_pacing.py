@@ -112,7 +112,7 @@ def turned(monkeypatch: pytest.MonkeyPatch) -> Turned:
             clock.now += 0.01
 
     def turning(self: Any, *args: Any, callbacks: Any = (), **named: Any) -> Any:
-        return fit(self, *args, callbacks=[Turning(), *callbacks], **named)
+        return fit(self, *args, **named, **{"callbacks": [Turning(), *callbacks]})
 
     monkeypatch.setattr(Pretrainer, "fit", turning)
     return clock

@@ -70,6 +70,31 @@ class Reader(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
             self.trainer.stop_training = True
 
 
+class Looks(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
+    """Looks at a trial after some of its steps.
+
+    Args:
+        after: These steps, in order.
+        look: What is done then.
+
+    Attributes:
+        done: Steps that were done at each look.
+    """
+
+    def __init__(self, after: Sequence[int], look: Callable[[], None]) -> None:
+        super().__init__()
+        self.after, self.look = list(after), look
+        self.done: list[int] = []
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Looks, if it is time."""
+        if self.after and batch + 1 >= self.after[0]:
+            # An execution may have several steps, and more than one look in them is none.
+            self.after = [step for step in self.after if step > batch + 1]
+            self.done.append(batch + 1)
+            self.look()
+
+
 class Scores(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
     """Takes the running mean that Keras shows apart again, into batches of the same size."""
 

@@ -33,7 +33,7 @@ from etude.training.checks import takes_soft_labels
 from etude.training.gradient_meter import WINDOW, GradientMeter
 from etude.training.isolation import isolated
 from etude.training.layer_gaps import layer_gaps
-from etude.training.readers import Reader, Scores, Watch
+from etude.training.readers import Looks, Reader, Scores, Watch
 from etude.training.sample_losses import SampleLosses
 from etude.training.trainer import Trainer
 from etude.training.unsupervised_batch_norm import OFF
@@ -91,7 +91,8 @@ class Miniature:
     """What a short run over a part of the data saw.
 
     Attributes:
-        taus: τ after every step, `(steps,)` float64.
+        taus: τ after some of its steps, or all, `(looks,)` float64.
+        steps: How many were done by then, `(looks,)`.
         share: Of the steps, in which samples were chosen.
         noise: The gradient noise scale over the batch, in the second half of the steps; `None`
             where the gradient drowns in its noise.
@@ -99,6 +100,7 @@ class Miniature:
     """
 
     taus: np.ndarray[Any, Any]
+    steps: np.ndarray[Any, Any]
     share: float
     noise: float | None
     losses: np.ndarray[Any, Any]
@@ -508,8 +510,7 @@ class Studio:
             before = self.trainer
             self.build(recipe)
             assert self.trainer is before, "a branch needs no other trace"
-            multiple = self.recipe.compute.steps_per_execution
-            steps = math.ceil(steps / multiple) * multiple
+            steps = self._whole_executions(steps)
             total = steps / (1.0 - BRANCHING)
             self._begin(total - steps, total)
             reader = Reader(self.trainer, None, self.on_step)
@@ -520,6 +521,52 @@ class Studio:
     def cannot_sample(self) -> str | None:
         """Why samples of the problem cannot be chosen by their scores; `None` where they can."""
         return selecting.obstacle(self.problem.model, self.problem.loss, self.problem.task)
+
+    def watch(
+        self,
+        recipe: Recipe,
+        steps: int,
+        *,
+        batch: int,
+        part: int,
+        samples: int,
+        order: int,
+        looks: int,
+        looked: int,
+    ) -> Miniature:
+        """As `miniature`, by a Trainer that chooses no samples: nothing else is traced for it.
+
+        τ is that of the upper bound of some training samples' gradients, as a step would find it.
+
+        Args:
+            recipe: By which.
+            steps: As of `miniature`.
+            batch: As of `miniature`.
+            part: As of `miniature`.
+            samples: As of `miniature`.
+            order: As of `miniature`.
+            looks: How often τ is looked at, in the middle of equal stretches.
+            looked: Of how many samples each time, about.
+        """
+        size = self.evaluation_batch
+        # Others than those of the steps about to be done, and as many at once as a step scores.
+        data = self.train.part(part, size, seed=self.seed, order=order + 1)
+        batches = iter(self.with_unlabeled(data, order=order + 1))
+        taus: list[float] = []
+
+        def look() -> None:
+            scores = [self.trainer.bounds(next(batches)) for _ in range(math.ceil(looked / size))]
+            found = np.concatenate(scores).astype(np.float64)
+            taus.append(float(np.sqrt(np.mean(found**2)) / max(np.mean(found), 1e-30)))
+
+        with self.at(recipe):
+            steps = self._whole_executions(steps)
+            after = [math.ceil((index + 0.5) * steps / looks) for index in range(looks)]
+            looking = Looks(after, look)
+            with isolated(self.trainer):
+                noise = self._short_run(steps, batch, order, part, [looking])
+                losses = self._sample_losses(samples)
+            return Miniature(np.asarray(taus), np.asarray(looking.done), 0.0, noise, losses)
 
     def miniature(
         self, recipe: Recipe, steps: int, *, batch: int, part: int, samples: int, order: int
@@ -538,25 +585,40 @@ class Studio:
             before = self.trainer
             self.build(recipe)
             assert self.trainer is before, "another trace"
-            selector, meter = self.trainer.selector, self.trainer.meter
-            assert selector is not None and meter is not None
-            multiple = self.recipe.compute.steps_per_execution
-            steps = math.ceil(steps / multiple) * multiple
-            self._begin(0, steps)
-            meter.begin()
-            first = meter.done
-            reader = Reader(self.trainer, None, self.on_step)
-            self._fit(steps, [reader], batch=batch, order=order, part=part)
+            selector = self.trainer.selector
+            assert selector is not None
+            steps = self._whole_executions(steps)
+            noise = self._short_run(steps, batch, order, part)
             taus, opened = selector.recorded(0, steps)
-            norms = meter.norms((first + meter.done) // 2)
-            noise = noise_scale.measured(*norms, batch)
-            self._forget_parts()
             return Miniature(
                 taus,
+                np.arange(steps - len(taus), steps) + 1,
                 float(opened.mean()),
-                None if noise is None else noise / batch,
+                noise,
                 self._sample_losses(samples),
             )
+
+    def _whole_executions(self, steps: int) -> int:
+        multiple = self.recipe.compute.steps_per_execution
+        return math.ceil(steps / multiple) * multiple
+
+    def _short_run(
+        self, steps: int, batch: int, order: int, part: int, callbacks: Sequence[Any] = ()
+    ) -> float | None:
+        """A whole schedule on a part of the data; the noise scale of its second half, over `batch`.
+
+        `None` where the gradient drowns in its noise.
+        """
+        meter = self.trainer.meter
+        assert meter is not None
+        self._begin(0, steps)
+        meter.begin()
+        first = meter.done
+        reader = Reader(self.trainer, None, self.on_step)
+        self._fit(steps, [reader, *callbacks], batch=batch, order=order, part=part)
+        noise = noise_scale.measured(*meter.norms((first + meter.done) // 2), batch)
+        self._forget_parts()
+        return None if noise is None else noise / batch
 
     def attempt(
         self, recipe: Recipe, steps: int, *, samples: int, order: int
@@ -573,8 +635,7 @@ class Studio:
             As `branch`.
         """
         with self.at(recipe), isolated(self.trainer):
-            multiple = self.recipe.compute.steps_per_execution
-            steps = math.ceil(steps / multiple) * multiple
+            steps = self._whole_executions(steps)
             self._begin(0, steps)
             self._fit(steps, [Reader(self.trainer, None, self.on_step)], order=order)
             return self._sample_losses(samples)

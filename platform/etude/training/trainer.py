@@ -143,6 +143,7 @@ class Trainer(AveragedModel):
             self.selector = selecting.made(model, recipe.sampling, self.seed)
             self.reducer = variance_reduced.made(model, recipe, self.seed)
         self._scorer: selecting.Scorer | None = None
+        self._scorer_by: Callable[[str], selecting.Scorer]
         self._samples = 0
         self._held: Held | None = None
         self._unlabelled: unlabelled.Unlabelled | None = None
@@ -260,17 +261,14 @@ class Trainer(AveragedModel):
         self.claim_model()
         masks = self._task is not None and self._task.name == "semantic_segmentation"
         self._pixelwise = masks and family_of(loss) is not None
+        # Within a function, for the same reason.
+        self._scorer_by = lambda kind: selecting.scorer(
+            kind, loss, self._task, self._soft_loss, self.model, backend.gradient
+        )
         if self.selector is not None:
             selecting.check_loss(loss, self.selector.strategy)
             self.selector.small = selecting.small(self.model, self.recipe.sampling)
-            self._scorer = selecting.scorer(
-                self.selector.strategy.score,
-                loss,
-                self._task,
-                self._soft_loss,
-                self.model,
-                backend.gradient,
-            )
+            self._scorer = self._scorer_by(self.selector.strategy.score)
         self._free_rate = optimizers.has_free_rate(self.optimizer)
         if self.selector is not None:
             checks.check_lift(self.recipe, moves=self._free_rate and self._scheduled)
@@ -503,6 +501,23 @@ class Trainer(AveragedModel):
                 found.append(host(self._scorer(Batch(None, x, y, weight), outputs)))
         return np.concatenate(found)
 
+    def bounds(self, data: Any) -> Any:
+        """The upper bounds of samples' gradients, as a step would find them; moves nothing.
+
+        Images are augmented and not mixed, and batch normalization is as in training.
+
+        Args:
+            data: One batch, as of a step.
+
+        Returns:
+            `(samples,)` float32.
+        """
+        scorer = self._scorer_by("bound")
+        with keras.StatelessScope():
+            batch = self._staged(gathered(own_part(data)), self.recipe.compute.batch_size)
+            outputs = self._scored(batch.x, self._unlabeled(data))
+            return host(scorer(batch, ops.cast(outputs, "float32")))
+
     # -- The step ------------------------------------------------------------------------
 
     def train_step(self, data: Any) -> Any:
@@ -644,8 +659,7 @@ class Trainer(AveragedModel):
 
     def _scored(self, x: Any, unlabeled: Any) -> Any:
         """Outputs of images that are scored, as in training."""
-        assert self.selector is not None
-        if self.selector.small is None:
+        if self.selector is None or self.selector.small is None:
             # Scores know of no gradient, so that one pass does whatever the form.
             run = functools.partial(self._forward, training=True)
             both = unlabeled is not None

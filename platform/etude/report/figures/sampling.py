@@ -27,14 +27,16 @@ def draw(finding: Finding) -> Figure | None:
     figure = canvas.new(_title(finding, speed_ups.get(chosen, math.nan)), 2.9)
     axes = canvas.panel(figure, 0.75, 0.5, 3.8, 1.95)
     canvas.heading(axes, "τ in a miniature of the run")
-    steps = [float(step) for step in range(1, len(taus) + 1)]
-    axes.plot(*num.points(steps, taus), color=canvas.BLUE, linewidth=1.4)
+    steps = num.numbers(evidence.get("steps"))
+    steps += [math.nan] * (len(taus) - len(steps))
+    end = max([1.0, *num.finite(steps)])
+    axes.plot(*num.points(steps, taus), color=canvas.BLUE, linewidth=1.4, marker="o", markersize=3)
     ends = [*num.finite(taus), 1.0]
     if math.isfinite(least):
         ends.append(least)
         axes.axhline(least, color=canvas.VERMILLION, linewidth=1, linestyle="--")
     canvas.linear(axes.yaxis, *num.limits(ends))
-    canvas.linear(axes.xaxis, 0.0, float(len(taus)))
+    canvas.linear(axes.xaxis, 0.0, end)
     canvas.line_labels(axes, [(least, "pays above", canvas.VERMILLION)])
     axes.set_xlabel("step")
     bars = canvas.panel(figure, 5.9, 0.5, 1.9, 1.95)
