@@ -71,9 +71,10 @@ def start_of(case: Case) -> etude.Recipe:
 
 def tuned(case: Case, options: argparse.Namespace) -> etude.Recipe:
     """What studies find for a run of this length, without augmentation."""
+    clock = time.process_time if options.busy else None
     found = etude.tune(
         case.build(0), case.train, time_budget=options.seconds,
-        keep=("augmentation", "sampling"), verbose=0,
+        keep=("augmentation", "sampling"), verbose=0, clock=clock,
     )  # fmt: skip
     print({f.learner: dict(f.changes) for f in found.findings if f.changes}, flush=True)
     # Its length is that of another run, whose studies took other time.

@@ -32,6 +32,7 @@ class Machine:
         forward: Seconds more for each sample in it.
         trace: Seconds to trace a step; an evaluation takes a quarter of them.
         augment: Seconds more to trace one with augmentation, and to compile that.
+        eager: Seconds of a forward pass that is not compiled, beside what its samples take.
         start: Seconds until a fit or an evaluation does its first batch.
         bfloat16: How many times as long a step takes in less precision.
         xla: The same with XLA, which compiles anew for every batch size.
@@ -45,6 +46,7 @@ class Machine:
     forward: float = 3e-5
     trace: float = 1.0
     augment: float = 5.0
+    eager: float = 0.05
     start: float = 0.05
     bfloat16: float = 0.8
     xla: float = 1.1
@@ -73,6 +75,7 @@ class Machine:
         fit, evaluate, scores = Studio._fit, Studio._evaluate, Studio._scores
         losses, beyond = Studio._sample_losses, Studio._beyond
         train_step, test_step = Trainer.train_step, Trainer.test_step
+        bounds = Trainer.bounds
         compiled: set[tuple[int, int]] = set()
 
         class Tick(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
@@ -123,6 +126,11 @@ class Machine:
             machine.evaluate(self, math.ceil(len(found) / self.evaluation_batch), len(found))
             return found
 
+        def ticking_bounds(self: Trainer, data: Any) -> Any:
+            found = bounds(self, data)
+            machine.now += machine.eager + len(found) * machine.forward
+            return found
+
         def ticking_train_step(self: Trainer, data: Any) -> Any:  # it runs while it is traced
             machine.now += machine.trace
             if self.augmenter is not None:
@@ -138,6 +146,7 @@ class Machine:
         monkeypatch.setattr(Studio, "_scores", ticking_scores)
         monkeypatch.setattr(Studio, "_sample_losses", ticking_losses)
         monkeypatch.setattr(Studio, "_beyond", ticking_beyond)
+        monkeypatch.setattr(Trainer, "bounds", ticking_bounds)
         monkeypatch.setattr(Trainer, "train_step", ticking_train_step)
         monkeypatch.setattr(Trainer, "test_step", ticking_test_step)
         monkeypatch.setattr(backend, "convolution_ratio", lambda dtype: self.bfloat16)
