@@ -44,8 +44,10 @@ ARMS: Mapping[str, frozenset[str]] = {
     "cycle+progressive": frozenset({"cycle", "progressive"}),
     "all": frozenset({"cycle", "progressive", "hard"}),
 }
-SAME = ("size", "width", "images", "batch", "epochs", "share", "busy", "warmup", "peak")
-SAME += ("views", "resolution", "least", "grow", "queries")
+SAME = (
+    "size", "width", "images", "batch", "epochs", "share", "busy", "warmup", "peak", "views",
+    "resolution", "least", "grow", "queries",
+)  # fmt: skip
 
 
 class Curve(Neighbours):
