@@ -23,6 +23,8 @@ from etude.data.feed import Feed
 from etude.inspection import backbone as backbones
 
 Row = dict[str, Any]
+# That which is measured: a later one may lie in the tree when a run ends.
+COMMIT = commit()
 # More than any of these sets has, so that all of it lies beside the model.
 ALL = 2**33
 
@@ -58,7 +60,7 @@ def kept(path: Path | None) -> list[Row]:
 
 def note(rows: list[Row], row: Row, path: Path | None) -> None:
     """Adds a row, and to the file too."""
-    row = {**row, "commit": commit()}
+    row = {**row, "commit": COMMIT}
     rows.append(row)
     print(json.dumps(row), flush=True)
     if path is not None:
