@@ -9,9 +9,10 @@ and its schedule with it, after `--share` of the baseline's epochs.
 After every so many epochs the features of these images, with their labels, tell the classes of the
 test part by nearest neighbours. So there is a final accuracy of each arm; and the operations and
 the seconds at which it came to the *baseline's* final accuracy on the same seed, between two looks
-by a line. A backward pass counts as two forward ones; the seconds are without the looks, and in a
-second column also without the first step of each size of images, which traces: a long run does not
-notice it.
+by a line. A curve is not always rising: the baseline itself may have been there before it ended,
+and its own line says when, which is to be held against what the others have. A backward pass counts
+as two forward ones; the seconds are without the looks, and in a second column also without the
+first step of each size of images, which traces: a long run does not notice it.
 
     python benchmarks/acceleration.py --busy --keep rows.json --seeds 0
     python benchmarks/acceleration.py --busy --keep rows.json --objectives simsiam byol \\
@@ -172,9 +173,9 @@ def said(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             lines.append([arm, *told(own)])
         print(f"\n{objective}\n")
         table(
-            ["arm", "seeds", "kNN", "minus baseline", "PFLOPs", "s", "× fewer FLOPs", "× fewer s",
-             "without tracing", "came to the baseline's", "× fewer FLOPs to it", "× fewer s",
-             "without tracing"], lines,
+            ["arm", "seeds", "kNN, %", "minus baseline", "TFLOPs", "s", "× fewer FLOPs",
+             "× fewer s", "without tracing", "came to the baseline's", "× fewer FLOPs to it",
+             "× fewer s", "without tracing"], lines,
         )  # fmt: skip
     return results
 
@@ -204,19 +205,23 @@ def compared(own: Mapping[int, Any], base: Mapping[int, Any]) -> dict[str, Any]:
 def told(own: Mapping[str, Any]) -> list[str]:
     """The cells of a line."""
 
-    def ratio(name: str) -> str:
-        if not own.get(name):
+    def with_half(pair: Any, form: str) -> str:
+        if not pair:
             return ""
-        mean, half = own[name]
-        return f"{mean:.2f} ± {half:.2f}" if half == half else f"{mean:.2f}"
+        mean, half = pair
+        return format(mean, form) + (f" ± {abs(half):.2f}" if half == half else "")
 
-    mean, half = own["knn"]
-    away = own.get("difference")
+    def percent(pair: Any, form: str) -> str:
+        return with_half(pair and [100 * one for one in pair], form)
+
+    def ratio(name: str) -> str:
+        return with_half(own.get(name), ".2f")
+
     return [
         str(own["n"]),
-        f"{100 * mean:.1f} ± {100 * half:.1f} %",
-        "" if away is None else f"{100 * away[0]:+.1f} ± {100 * away[1]:.1f}",
-        f"{own['flops'] / 1e15:.3f}",
+        percent(own["knn"], ".1f"),
+        percent(own.get("difference"), "+.1f"),
+        f"{own['flops'] / 1e12:.3g}",
         f"{own['seconds']:.0f}",
         *(ratio(f"{what} ratio") for what in ("flops", "seconds", "untraced")),
         own.get("came", ""),
