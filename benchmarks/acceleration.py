@@ -47,7 +47,7 @@ ARMS: Mapping[str, frozenset[str]] = {
 }
 SAME = (
     "size", "width", "images", "batch", "epochs", "share", "busy", "warmup", "peak", "views",
-    "resolution", "least", "grow", "queries",
+    "resolution", "least", "grow", "queries", "rate",
 )  # fmt: skip
 
 
@@ -117,18 +117,21 @@ def run(
     model, parts = network(args, seed), ARMS[arm]
     epochs = max(1, round(args.epochs * (args.share if parts else 1.0)))
     steps = epochs * (args.images // args.batch)
-    told: dict[str, Any] = {}
+    own: dict[str, Any] = {
+        "optimizer": "nesterov",
+        "learning_rate": args.rate * args.batch / PER,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "schedule": "cosine",
+    }
     if "cycle" in parts:
-        told["recipe"] = etude.Recipe().give(
-            optimization={
-                "optimizer": "nesterov",
-                "learning_rate": args.peak * RATE * args.batch / PER,
-                "weight_decay": 5e-4,
-                "schedule": "f1_clr",
-                "warmup_steps": max(1, round(args.warmup * steps)),
-                "cycle_momentum": True,
-            }
-        )
+        own |= {
+            "learning_rate": args.peak * own["learning_rate"],
+            "schedule": "f1_clr",
+            "warmup_steps": max(1, round(args.warmup * steps)),
+            "cycle_momentum": True,
+        }
+    told: dict[str, Any] = {"recipe": etude.Recipe().give(optimization=own)}
     if "hard" in parts:
         told["hard"] = etude.HardViews(views=args.views, resolution=args.resolution)
     grow = etude.Progressive(least=args.least, step=args.grow, warmup=args.warmup)
@@ -238,6 +241,7 @@ def main() -> None:
     made.add_argument("--epochs", type=int, default=60, help="of the baseline")
     made.add_argument("--share", type=float, default=0.4, help="of them for accelerated arms")
     made.add_argument("--warmup", type=float, default=1 / 6, help="the share of a run that rises")
+    made.add_argument("--rate", type=float, default=RATE, help="of the baseline, for 128 images")
     made.add_argument("--peak", type=float, default=2.0, help="times the rate, of 1-cycle")
     made.add_argument("--views", type=int, default=6)
     made.add_argument("--resolution", type=float, default=0.5, help="of the scoring")
