@@ -78,8 +78,10 @@ def tuned(case: Case, options: argparse.Namespace) -> etude.Recipe:
     )  # fmt: skip
     print({f.learner: dict(f.changes) for f in found.findings if f.changes}, flush=True)
     # Its length is that of another run, whose studies took other time.
+    # What was kept from these studies is for the arms to say.
     return dataclasses.replace(
         found.recipe,
+        marks=tuple(mark for mark in found.recipe.marks if not mark[0].startswith("sampling.")),
         optimization=dataclasses.replace(found.recipe.optimization, epochs=None),
     )
 
@@ -103,6 +105,7 @@ def pair(
         if arm == more:
             row["found"] = {f.learner: dict(f.changes) for f in report.findings if f.changes}
             row["why"] = {f.learner: f.why for f in report.findings}
+            assert "fixed by you" not in row["why"].get("sampling", "") or not options.sampling
     row["difference"] = row[more] - row[less]
     scores = {key: round(row[key], 4) for key in (more, less, "difference")}
     print(name, seed, scores, row["steps"], row["found"], flush=True)
