@@ -62,8 +62,9 @@ def fit(
         unlabeled: Images without labels, of any kind that `train` may be. Where a study finds that
             it helps, they count in the statistics of batch normalization.
         test: The same as `train`; touched once, at the end.
-        task: `"binary"`, `"single_label"`, `"multi_label"` or `"semantic_segmentation"`;
-            found from labels and outputs when left out.
+        task: `"binary"`, `"single_label"`, `"multi_label"`, `"semantic_segmentation"` or
+            `"depth"`; found from labels and outputs when left out. Depth in whole numbers, or
+            from 0 to 1, has to be named, as it could be masks.
         recipe: What is decided already: a Recipe, or a YAML file of one. All that it states
             is kept; what it leaves at its default may be learned.
         keep: Names of recipe values or groups that no study may change.
