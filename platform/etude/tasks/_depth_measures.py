@@ -112,8 +112,9 @@ class _OverPixels(keras.metrics.Metric):  # type: ignore[misc, unused-ignore]
         super().__init__(name=name or self.called, dtype=dtype or "float64")
         self._direction = self.direction
         self.ignore_class = ignore_class
-        self.total = self.add_variable((), keras.initializers.Zeros(), name="total")
-        self.count = self.add_variable((), keras.initializers.Zeros(), name="count")
+        zeros = keras.initializers.Zeros()
+        self.total = self.add_variable((), zeros, dtype=self.dtype, name="total")
+        self.count = self.add_variable((), zeros, dtype=self.dtype, name="count")
 
     def of_pixels(self, true: Any, predicted: Any) -> Any:
         """What the mean is of, of depths `(batch, height, width)` float32."""
