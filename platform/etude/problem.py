@@ -374,7 +374,7 @@ def _facts(look: _Look, parts: dict[str, Set], labels: checks.LabelFacts) -> dic
         "shuffle": train.source.shuffle,
         "input_shape": None if facts.input_shape is None else list(facts.input_shape),
         "output_shape": list(facts.output_shape),
-        "logits": task.evidence.logits,
+        "logits": None if task.measures else task.evidence.logits,
         "activation": end.activation,
         "activation_seen": end.seen,
         "preprocessing": look.steps.describe(),
