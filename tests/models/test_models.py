@@ -134,7 +134,7 @@ def test_a_saved_network_is_the_same(name: str, tmp_path: Path) -> None:
         ("unet", (20, 16, 3), 2, 4),
         ("vit", (18, 16, 3), 2, 4),
         ("vit", (16, 16, 3), 2, 6),
-        ("dispnet", (31, 64, 3), 1, 4),
+        ("dispnet", (1, 64, 3), 1, 4),
         ("dispnet", (32, 64, 3), 2, 4),
         ("dispnet", (32, 64, 3), 1, 0),
         ("small_cnn", (28, 28, 1), 0, 4),
@@ -207,6 +207,18 @@ def test_dispnet_parameters() -> None:
     up += [(3, w, w // 2), (3, w // 2, w // 2)]
     wanted = sum(side**2 * a * b + 4 * b for side, a, b in down + up) + 9 * (w // 2) + 1
     assert model.count_params() == wanted
+
+
+@pytest.mark.parametrize(
+    ("side", "levels"), [(2, 1), (3, 1), (4, 2), (15, 3), (16, 4), (31, 4), (32, 5), (300, 5)]
+)
+def test_dispnet_halves_a_picture_as_often_as_it_goes(side: int, levels: int) -> None:
+    found = models.build("dispnet", (side, 301, 3), 1, width=1)
+    strides = [x.strides for x in found.layers if type(x) is keras.layers.Conv2D]
+    assert strides.count((2, 2)) == levels
+    assert found.output_shape == (None, side, 301, 1)
+    with pytest.raises(ModelError, match=f"at least {2 ** (levels + 1)}"):
+        models.build("dispnet", (2**levels, 301, 3), 1, width=1, levels=levels + 1)
 
 
 def test_dispnet_is_no_wider_than_eight_times_its_first_level() -> None:

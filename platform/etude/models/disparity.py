@@ -19,6 +19,8 @@ KERNELS = (7, 5)
 """Sides of the first levels' first convolutions; all others are 3 × 3."""
 WIDEST = 8
 """Channels of the widest level, in those of the first."""
+LEVELS = 5
+"""How often a picture is halved that is large enough."""
 
 
 def scale_and_offset(nearest: float, farthest: float) -> tuple[float, float]:
@@ -120,7 +122,7 @@ def dispnet(
     classes: int = 1,
     *,
     width: int = 32,
-    levels: int = 5,
+    levels: int | None = None,
     nearest: float = NEAREST,
     farthest: float = FARTHEST,
     seed: int | None = None,
@@ -140,7 +142,7 @@ def dispnet(
             that need not be multiples of it; height and width can be `None`.
         classes: Outputs per pixel; depth is 1.
         width: Channels of the first level.
-        levels: How often the picture is halved.
+        levels: How often the picture is halved; `None` for as often as it goes, up to five times.
         nearest: The least depth that the network can give, in the unit of the labels.
         farthest: The greatest.
         seed: Makes the initial weights a function of it; `None` draws them anew each time.
@@ -153,6 +155,9 @@ def dispnet(
         ModelError: The shape is too small, a number is not positive, or `nearest` is not below
             `farthest`.
     """
+    if levels is None:
+        sides = [int(size) for size in input_shape[:2] if size is not None and size > 1]
+        levels = min([LEVELS, *[size.bit_length() - 1 for size in sides]])
     if levels < 1 or classes > 1:
         raise ModelError(
             "dispnet gives one depth for each pixel, from a picture that is halved.",
