@@ -327,6 +327,13 @@ def test_outputs_follow_from_the_labels(
     assert model.name == ("unet" if len(outputs) == 4 else "resnet9")
 
 
+def test_depth_that_nobody_named_is_no_thousands_of_classes() -> None:
+    millimetres = np.full((4, 16, 16), 4000, np.uint16)
+    with pytest.raises(DataError, match="--task=depth"):
+        _command_data.count_outputs(open_source((IMAGES, millimetres)))
+    assert _command_data.count_outputs(open_source((IMAGES, millimetres)), 4000) == 1
+
+
 METRES = np.random.default_rng(0).uniform(0.8, 4.0, (4, 16, 16))
 
 

@@ -25,6 +25,7 @@ PACKAGED = "fashion_mnist"
 """The set that comes with the package."""
 
 _BATCH = 256
+_CLASSES = 1024  # more numbers in masks than these are depths, or a mistake
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,5 +262,13 @@ def count_outputs(train: Source, ignore_label: int | None = None) -> int:
             received="the values 0 and 255 in masks, as images in black and white have them",
             advice="divide the masks by 255, so that they hold 0 and 1 (or, where 255 is no class, "
             "pass --ignore_label=255)",
+        )
+    if len(shape) >= 2 and greatest > _CLASSES:
+        raise DataError(
+            f"The masks hold numbers up to {greatest}.",
+            required=f"at most {_CLASSES} classes, numbered from 0 on",
+            received=f"{greatest} in labels of shape {shape} and type {spec.label_dtype}",
+            advice="for depth pass --task=depth; where that number is no class, pass "
+            "--ignore_label; for so many classes pass a .keras file by --model",
         )
     return greatest + 1
