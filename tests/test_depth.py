@@ -23,7 +23,7 @@ def frames(part: str, count: int, step: int = 8) -> tuple[np.ndarray, np.ndarray
     with tarfile.open(FRAMES) as tar:
 
         def read(name: str) -> Any:
-            return Image.open(io.BytesIO(tar.extractfile(name).read()))  # type: ignore[union-attr]
+            return Image.open(io.BytesIO(tar.extractfile(name).read()))
 
         names = sorted(n for n in tar.getnames() if n.startswith(part) and n.endswith("color.jpg"))
         names = names[:: len(names) // count][:count]

@@ -91,7 +91,7 @@ def test_the_map_goes_where_the_image_goes(name: str, dtype: str) -> None:
         value = float(moved[place])
         if value == 0.0:  # from beyond the image
             continue
-        i, j = line[place], column[place]
+        i, j = float(line[place]), float(column[place])
         edge = min(i, j) < 0.5 or i > H - 1.5 or j > W - 1.5
         if edge or min(abs(i % 1 - 0.5), abs(j % 1 - 0.5)) < 0.02:  # between two pixels
             continue
