@@ -327,6 +327,46 @@ def test_outputs_follow_from_the_labels(
     assert model.name == ("unet" if len(outputs) == 4 else "resnet9")
 
 
+def test_depth_that_nobody_named_is_no_thousands_of_classes() -> None:
+    millimetres = np.full((4, 16, 16), 4000, np.uint16)
+    with pytest.raises(DataError, match="--task=depth"):
+        _command_data.count_outputs(open_source((IMAGES, millimetres)))
+    assert _command_data.count_outputs(open_source((IMAGES, millimetres)), 4000) == 1
+
+
+METRES = np.random.default_rng(0).uniform(0.8, 4.0, (4, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "task", "ends"),
+    [
+        (METRES, None, None, (0.72, 4.4)),
+        (np.where(METRES < 2, np.nan, METRES).astype(np.float32), None, "depth", (1.8, 4.4)),
+        (np.round(1000 * METRES).astype(np.uint16), None, "depth", (720, 4400)),
+        (np.round(1000 * METRES).astype(np.uint16), "dispnet", None, (720, 4400)),
+        (METRES, "unet", "depth", None),
+    ],
+)
+def test_a_network_of_depth_has_the_range_of_the_labels(
+    labels: Any, name: str | None, task: str | None, ends: tuple[float, float] | None
+) -> None:
+    images = np.zeros((4, 16, 16, 1), np.uint8)
+    source = open_source((images, labels))
+    if ends is None:
+        model = _command_data.model_maker(name, source, width=2, task=task)()
+        assert model.name == "unet" and model.output_shape == (None, 16, 16, 1)
+        return
+    found = _command_data.depth_range(source)
+    known = labels[np.isfinite(labels)]
+    assert found == pytest.approx({"nearest": 0.9 * known.min(), "farthest": 1.1 * known.max()})
+    assert tuple(found.values()) == pytest.approx(ends, rel=0.01)
+    model = _command_data.model_maker(name, source, width=2, task=task, seed=0)()
+    assert model.name == "dispnet" and model.output_shape == (None, 16, 16, 1)
+    assert model.layers[-1].nearest == pytest.approx(found["nearest"])
+    with pytest.raises(DataError, match="no depth"):
+        _command_data.depth_range(open_source((images, 0.0 * METRES)))
+
+
 def test_masks_in_black_and_white_are_no_256_classes() -> None:
     masks = np.where(np.eye(16)[None].repeat(4, 0) > 0, 255, 0)
     with pytest.raises(DataError, match="divide the masks by 255"):

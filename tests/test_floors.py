@@ -139,6 +139,7 @@ COMPAT = "etude.training._keras_compat"
 ANSWERS = {
     "etude.training.trainer": {"_maybe_symbolic_build", "_distribute_strategy"},
     "etude.tasks._masked": {"_direction"},
+    "etude.tasks._depth_measures": {"_direction"},
 }
 
 

@@ -11,7 +11,9 @@ import keras
 import numpy as np
 import pytest
 
+from etude import models
 from etude.optim._registry import build
+from etude.problem import Problem
 from etude.recipe import Optimization
 from etude.tasks import choose
 from etude.tasks._base import Evidence
@@ -122,7 +124,7 @@ def test_a_fresh_process_trains_on_with_the_optimizers_of_etude(tmp_path) -> Non
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(12, 5)).astype("float32"), rng.normal(size=(12, 2)).astype("float32")
     np.savez(tmp_path / "set.npz", x=x, y=y)
-    models = {}
+    trained = {}
     for name in ("lamb", "lars"):
         settings = Optimization(name, learning_rate=0.1, momentum=0.8, weight_decay=0.01)
         model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)])
@@ -130,13 +132,43 @@ def test_a_fresh_process_trains_on_with_the_optimizers_of_etude(tmp_path) -> Non
         model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
         model.save(tmp_path / f"{name}.keras")
         model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0)
-        models[name] = model
+        trained[name] = model
     done = subprocess.run(
         [sys.executable, "-c", OPTIMIZERS, str(tmp_path)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    for name, model in models.items():
+    for name, model in trained.items():
         found = np.load(tmp_path / f"{name}.npz")
         for index, weight in enumerate(model.get_weights()):
             np.testing.assert_array_equal(found[f"arr_{index}"], weight)
+
+
+DEPTH = """
+import sys, json, numpy as np, etude
+set_ = np.load(f"{sys.argv[1]}/set.npz")
+model = etude.load_model(f"{sys.argv[1]}/depth.keras")
+np.save(f"{sys.argv[1]}/outputs.npy", model(set_["x"].astype("float32")))
+print(json.dumps(model.evaluate(set_["x"], set_["y"], verbose=0, return_dict=True)))
+"""
+
+
+def test_a_fresh_process_loads_a_network_of_depth_with_its_measures(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (6, 9, 12, 3)).astype("uint8")
+    y = rng.uniform(0.5, 5.0, (6, 9, 12)).astype("float32")
+    y[:, :2] = 0.0
+    np.savez(tmp_path / "set.npz", x=x, y=y)
+    model = models.build("dispnet", (9, 12, 3), 1, width=2, levels=2, farthest=6.0, seed=0)
+    task = Problem.inspect(model, (x, y)).task
+    model.compile("adam", task.loss(), metrics=task.metrics())
+    figures = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert len(figures) == 7 and np.isfinite(list(figures.values())).all()
+    model.save(tmp_path / "depth.keras")
+    done = subprocess.run(
+        [sys.executable, "-c", DEPTH, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == pytest.approx(figures, rel=1e-6)
+    outputs = np.asarray(model(x.astype("float32")))
+    np.testing.assert_array_equal(np.load(tmp_path / "outputs.npy"), outputs)

@@ -22,6 +22,13 @@ def class_weights(
 ) -> Mapping[int, float] | None:
     """Weights per class, by the user's own or balanced by the counts of the training set."""
     classes = problem.task.classes()
+    if classes is None and given is not None:
+        raise RecipeError(
+            "There are no classes to weigh.",
+            required="a task with classes",
+            received=f"class_weight={given!r} with task {problem.task.name!r}",
+            advice="leave `class_weight` out; samples can have weights: (x, y, weights)",
+        )
     if isinstance(given, Mapping):
         wrong = [k for k, v in given.items() if not _is_weight(k, v, classes or 0)]
         if wrong:

@@ -13,6 +13,8 @@ from etude import models
 from etude.data import open_npz, open_source
 from etude.errors import DataError, ModelError
 from etude.saving import load_model
+from etude.tasks import task_class
+from etude.tasks.depth import known, looks_like_depth
 
 if TYPE_CHECKING:
     import keras
@@ -23,6 +25,7 @@ PACKAGED = "fashion_mnist"
 """The set that comes with the package."""
 
 _BATCH = 256
+_CLASSES = 1024  # more numbers in masks than these are depths, or a mistake
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,8 +126,9 @@ def model_maker(
     """A function that makes the network, each time with the same initial weights.
 
     Args:
-        name: A name of `etude.models.MODELS`, a `.keras` file, or `None` for `unet` where
-            labels are masks and `resnet9` elsewhere.
+        name: A name of `etude.models.MODELS`, a `.keras` file, or `None` for `dispnet` where
+            labels are depth, `unet` where they are masks and `resnet9` elsewhere. A `dispnet` has
+            the range of the labels, and a tenth more.
         train: Gives image shape and number of classes.
         width: Channels of the first convolution, for networks by name.
         seed: Seed of the initial weights, for networks by name.
@@ -144,11 +148,51 @@ def model_maker(
             received=f"images of shape {shape}",
             advice="add --resize=HEIGHTxWIDTH",
         )
-    chosen = name or ("unet" if len(train.spec.label_shape or ()) >= 2 else "resnet9")
+    deep = _is_depth(train, task, ignore_label)
+    maps = "dispnet" if deep else "unet"
+    chosen = name or (maps if len(train.spec.label_shape or ()) >= 2 else "resnet9")
     options: dict[str, Any] = {} if width is None else {"width": width}
     sizes = tuple(int(size) for size in shape if size is not None)
-    classes = 1 if (task or "").startswith("binary") else count_outputs(train, ignore_label)
+    if chosen == "dispnet":
+        options |= depth_range(train, ignore_label)
+    single = deep or chosen == "dispnet" or (task or "").startswith("binary")
+    classes = 1 if single else count_outputs(train, ignore_label)
     return lambda: models.build(chosen, sizes, classes, seed=seed, **options)
+
+
+def _is_depth(train: Source, task: str | None, ignore_label: int | None) -> bool:
+    """Whether labels are depth maps, as was said or as the first ones look."""
+    if task is not None:
+        return task_class(task).name == "depth"
+    if len(train.spec.label_shape or ()) < 2:
+        return False
+    for batch in train.in_order(_BATCH).as_numpy_iterator():
+        return looks_like_depth(np.asarray(batch[1]), ignore_label)
+    return False
+
+
+def depth_range(train: Source, ignore_label: int | None = None) -> dict[str, float]:
+    """The range of a `dispnet` for these labels: nine tenths of the least, and a tenth more.
+
+    Reads the labels once.
+
+    Raises:
+        DataError: There is no depth among them.
+    """
+    least, greatest = np.inf, 0.0
+    for batch in train.in_order(_BATCH).as_numpy_iterator():
+        labels = np.asarray(batch[1])
+        depths = labels[known(labels, ignore_label)]
+        if depths.size:
+            least, greatest = min(least, float(depths.min())), max(greatest, float(depths.max()))
+    if greatest == 0.0:
+        raise DataError(
+            "The labels hold no depth.",
+            required="maps with numbers above 0",
+            received=f"labels of shape {train.spec.label_shape} without one",
+            advice="mend the labels, or take another network by --model",
+        )
+    return {"nearest": 0.9 * least, "farthest": 1.1 * greatest}
 
 
 def _stored(path: str, width: int | None) -> Callable[[], keras.Model]:
@@ -218,5 +262,13 @@ def count_outputs(train: Source, ignore_label: int | None = None) -> int:
             received="the values 0 and 255 in masks, as images in black and white have them",
             advice="divide the masks by 255, so that they hold 0 and 1 (or, where 255 is no class, "
             "pass --ignore_label=255)",
+        )
+    if len(shape) >= 2 and greatest > _CLASSES:
+        raise DataError(
+            f"The masks hold numbers up to {greatest}.",
+            required=f"at most {_CLASSES} classes, numbered from 0 on",
+            received=f"{greatest} in labels of shape {shape} and type {spec.label_dtype}",
+            advice="for depth pass --task=depth; where that number is no class, pass "
+            "--ignore_label; for so many classes pass a .keras file by --model",
         )
     return greatest + 1

@@ -56,14 +56,16 @@ def fit(
         model: A Keras model with one image in and one output out, or a `.keras` file.
         train: `(x, y)` or `(x, y, sample_weight)` arrays, a `tf.data.Dataset`, a
             `keras.utils.PyDataset`, `"tfds:NAME"`, an `.npz` file, or a folder of class
-            folders. Labels stay as they are: integers, one-hot, multi-hot or masks.
+            folders. Labels stay as they are: integers, one-hot, multi-hot, masks
+            or depth maps.
         validation: The same; used for choosing. Left out, a stratified share of the
             training data is held out.
         unlabeled: Images without labels, of any kind that `train` may be. Where a study finds that
             it helps, they count in the statistics of batch normalization.
         test: The same as `train`; touched once, at the end.
-        task: `"binary"`, `"single_label"`, `"multi_label"` or `"semantic_segmentation"`;
-            found from labels and outputs when left out.
+        task: `"binary"`, `"single_label"`, `"multi_label"`, `"semantic_segmentation"` or
+            `"depth"`; found from labels and outputs when left out. Depth in whole numbers, or
+            from 0 to 1, has to be named, as it could be masks.
         recipe: What is decided already: a Recipe, or a YAML file of one. All that it states
             is kept; what it leaves at its default may be learned.
         keep: Names of recipe values or groups that no study may change.
@@ -79,7 +81,7 @@ def fit(
         memory_budget: Data up to this size become resident beside the model; bytes or
             text such as `"2GiB"`.
         resize: `(height, width)`, or a policy for images of mixed sizes.
-        ignore_label: The mask value that counts for nothing.
+        ignore_label: The value in masks or depth maps that counts for nothing.
         learners: Meta-learners that take the place of those of their kind, such as
             `etude.metalearners.Augmentation("pixels")`.
         verbose: 0 is silent, 1 shows bars on a terminal, 2 prints lines.

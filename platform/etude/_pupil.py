@@ -11,7 +11,7 @@ import numpy as np
 from etude._fit import fit
 from etude.budget import parse_bytes
 from etude.data._base import Arrays, Source
-from etude.errors import DataError
+from etude.errors import DataError, ModelError
 from etude.inspection import compiled, outputs
 from etude.problem import Problem
 from etude.report import Report
@@ -85,6 +85,13 @@ class Pupil:
             resize=resize,
             ignore_label=ignore_label,
         )
+        if self.problem.task.classes() is None:
+            raise ModelError(
+                f"A teacher cannot teach task {self.problem.task.name!r}.",
+                required="a task with classes, of which a teacher is sure or not",
+                received=f"task {self.problem.task.name!r}",
+                advice="train on the labels that there are, by `etude.fit`",
+            )
         self.notes = list(self.problem.notes)
         self.model = self.problem.model
         self.initial = self.model.get_weights()

@@ -26,7 +26,7 @@ from etude.report import Plan, Report, Tuning
 from etude.report.progress import Progress
 from etude.training import sampled, snapshot, unlabelled
 from etude.training.best_evaluation import Best
-from etude.training.checks import is_crossentropy, softens
+from etude.training.checks import check_smooths, is_crossentropy, softens
 from etude.training.progress import INTERRUPTED, NOT_FINITE
 from etude.training.run import Run
 from etude.training.store import Store
@@ -358,6 +358,7 @@ class Session:
 
 
 def _check_smoothing(problem: Problem, recipe: Recipe) -> None:
+    check_smooths(recipe, problem.task)
     own = problem.user_loss and not is_crossentropy(problem.loss, problem.task)
     if softens(recipe) and own:
         raise RecipeError(

@@ -46,7 +46,7 @@ _FLAGS: tuple[tuple[str, str, Any, str], ...] = (
     ("unlabeled", _TEXT, None, "images without labels, as --data"),
     ("model", _TEXT, None, "a network by name, or a .keras file; by the labels when left out"),
     ("width", _INT, None, "channels of the network's first convolution"),
-    ("task", _TEXT, None, "what the labels mean, when that is not plain"),
+    ("task", _TEXT, None, "what the labels mean, when that is not plain: single_label, depth, …"),
     ("epochs", _FLOAT, None, "train for so many passes over the data"),
     ("time_budget", _TEXT, None, "study and train within this time: 90s, 10m, 1h30m"),
     ("recipe", _TEXT, None, "a recipe in YAML to start from"),

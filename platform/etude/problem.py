@@ -11,7 +11,7 @@ from etude.data._base import Source
 from etude.errors import EtudeError, ModelError
 from etude.inspection import checks, compiled, fingerprint, outputs, preprocessing
 from etude.inspection import model as models
-from etude.inspection.sets import Opener, Set, compare, ignored_label
+from etude.inspection.sets import Opener, Set, compare, ignored_label, padding
 from etude.tasks import Evidence, Task, choose
 
 if TYPE_CHECKING:
@@ -104,11 +104,13 @@ class Problem:
         """
         model = models.take(model)
         ignore_label = ignored_label(ignore_label)
-        opener = Opener(models.wants(model), resize, memory_budget, ignore_label)
+        fill = padding(task, ignore_label)
+        opener = Opener(models.wants(model), resize, memory_budget, fill)
         opened, notes = opener.open(train, "train", finite="split" if validation is None else "")
         look = _look(model, opened, task, ignore_label)
         labels = checks.check_labels(opened.source, opened.arrays, look.task)
         notes += [*look.notes, *checks.check_classes(labels, look.task)]
+        notes += checks.check_empty(labels, opened.source.name)
         parts: dict[str, Set] = {"train": opened}
         if validation is None:
             said = _hold_out(parts, look.task, seed, validation_split, memory_budget)
@@ -205,15 +207,17 @@ def _look(model: Any, opened: Set, name: str | None, ignore: int | None) -> _Loo
     labels = checks.first_labels(opened.source, opened.arrays)
     end = outputs.ending(model, sample)
     given = compiled.read(model)
-    if given.loss is None:
-        outputs.check_ending(end, facts.output_shape)
     task = _task(opened, labels, facts, end, given, name, ignore)
-    notes = compiled.check_loss(given, end, task) + compiled.notes(given, end, task)
+    if given.loss is None:
+        outputs.check_ending(end, facts.output_shape, measures=task.measures)
+    notes = (
+        task.remarks() + compiled.check_loss(given, end, task) + compiled.notes(given, end, task)
+    )
     _check_metrics(given, task)
     steps = preprocessing.read(model)
     scan = opened.scan
     notes += preprocessing.check_range(steps, scan.min, scan.max, checks.deviation(scan), "train")
-    notes += _model_notes(facts, end)
+    notes += _model_notes(facts, end, task)
     return _Look(model, facts, end, given, steps, task, tuple(notes))
 
 
@@ -262,6 +266,7 @@ def _task(
         ignore=ignore,
         activation=end.activation if end.seen else None,
         loss=given.family,
+        output_range=end.limits,
     )
     chosen = choose(evidence, name)
     # A task keeps some of the labels only: masks take room.
@@ -322,7 +327,7 @@ def _lost(labels: checks.LabelFacts, counts: list[int] | None) -> list[str]:
     ]
 
 
-def _model_notes(facts: models.ModelFacts, end: outputs.Ending) -> list[str]:
+def _model_notes(facts: models.ModelFacts, end: outputs.Ending, task: Task) -> list[str]:
     notes = []
     if facts.trainable < facts.parameters / 2:
         notes.append(
@@ -333,7 +338,7 @@ def _model_notes(facts: models.ModelFacts, end: outputs.Ending) -> list[str]:
         notes.append(
             "The model's own compute_loss is used, and the task's loss only where it asks."
         )
-    if not end.seen:
+    if not end.seen and not task.measures:
         kind = "logits" if end.logits else f"probabilities ({end.activation})"
         notes.append(
             f"The model's last activation cannot be read; on a few images its outputs look like "
@@ -369,7 +374,7 @@ def _facts(look: _Look, parts: dict[str, Set], labels: checks.LabelFacts) -> dic
         "shuffle": train.source.shuffle,
         "input_shape": None if facts.input_shape is None else list(facts.input_shape),
         "output_shape": list(facts.output_shape),
-        "logits": task.evidence.logits,
+        "logits": None if task.measures else task.evidence.logits,
         "activation": end.activation,
         "activation_seen": end.seen,
         "preprocessing": look.steps.describe(),

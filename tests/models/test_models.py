@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from etude import models
 from etude.errors import ModelError
-from etude.models import transformer
+from etude.models import disparity, transformer
 
 SHAPES: dict[str, tuple[int, int, int]] = {
     "resnet9": (28, 28, 1),
     "small_cnn": (28, 28, 1),
     "unet": (16, 24, 3),
     "vit": (16, 24, 3),
+    "dispnet": (35, 41, 3),
 }
+CLASSIFYING = [name for name in models.MODELS if name != "dispnet"]
 
 
 def built(name: str, classes: int = 3, **options: Any) -> keras.Model:
+    classes = classes if name in CLASSIFYING else 1
     return models.build(name, SHAPES[name], classes, width=4, **options)
 
 
@@ -88,7 +93,7 @@ def test_without_a_seed_weights_differ(name: str) -> None:
     assert np.abs(a[0] - b[0]).min() > 0
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", CLASSIFYING)
 @pytest.mark.parametrize("classes", [1, 3])
 def test_probabilities_are_the_logits_softmax_or_sigmoid(name: str, classes: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, *SHAPES[name]), dtype=np.uint8)
@@ -129,6 +134,9 @@ def test_a_saved_network_is_the_same(name: str, tmp_path: Path) -> None:
         ("unet", (20, 16, 3), 2, 4),
         ("vit", (18, 16, 3), 2, 4),
         ("vit", (16, 16, 3), 2, 6),
+        ("dispnet", (1, 64, 3), 1, 4),
+        ("dispnet", (32, 64, 3), 2, 4),
+        ("dispnet", (32, 64, 3), 1, 0),
         ("small_cnn", (28, 28, 1), 0, 4),
         ("small_cnn", (28, 28, 1), 10, 0),
         ("resnet8", (28, 28, 1), 10, 4),
@@ -188,3 +196,87 @@ def test_vit_takes_images_of_several_sizes() -> None:
     images = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3)).astype("float32")
     turned = np.asarray(free(images)) - np.asarray(free(np.roll(images, 8, axis=1)))
     assert np.abs(turned).max() > 1e-4
+
+
+def test_dispnet_parameters() -> None:
+    w, levels, channels = 8, 3, 3
+    model = models.build("dispnet", (33, 20, channels), 1, width=w, levels=levels)
+    down = [(7, channels, w), (3, w, w), (5, w, 2 * w), (3, 2 * w, 2 * w)]
+    down += [(3, 2 * w, 4 * w), (3, 4 * w, 4 * w)]
+    up = [(3, 4 * w, 2 * w), (3, 4 * w, 2 * w), (3, 2 * w, w), (3, 2 * w, w)]  # joined by a skip
+    up += [(3, w, w // 2), (3, w // 2, w // 2)]
+    wanted = sum(side**2 * a * b + 4 * b for side, a, b in down + up) + 9 * (w // 2) + 1
+    assert model.count_params() == wanted
+
+
+@pytest.mark.parametrize(
+    ("side", "levels"), [(2, 1), (3, 1), (4, 2), (15, 3), (16, 4), (31, 4), (32, 5), (300, 5)]
+)
+def test_dispnet_halves_a_picture_as_often_as_it_goes(side: int, levels: int) -> None:
+    found = models.build("dispnet", (side, 301, 3), 1, width=1)
+    strides = [x.strides for x in found.layers if type(x) is keras.layers.Conv2D]
+    assert strides.count((2, 2)) == levels
+    assert found.output_shape == (None, side, 301, 1)
+    with pytest.raises(ModelError, match=f"at least {2 ** (levels + 1)}"):
+        models.build("dispnet", (2**levels, 301, 3), 1, width=1, levels=levels + 1)
+
+
+def test_dispnet_is_no_wider_than_eight_times_its_first_level() -> None:
+    model = models.build("dispnet", (64, 64, 3), 1, width=2, levels=6)
+    kernels = [w for w in weights(model) if w.ndim == 4]
+    assert max(kernel.shape[-1] for kernel in kernels) == 16
+
+
+def test_depth_is_the_inverse_of_a_scaled_sigmoid() -> None:
+    """Equation by equation, in plain Python; the ends are those that were stated."""
+    nearest, farthest = 2.4, 80.0
+    x = np.linspace(-12.0, 12.0, 97).astype(np.float32)
+    found = np.asarray(disparity.depth_of(x, nearest, farthest), np.float64)
+    for logit, depth in zip(x, found, strict=True):
+        s, m = 1 / nearest - 1 / farthest, 1 / farthest
+        assert depth == pytest.approx(1 / (s / (1 + math.exp(-logit)) + m), rel=1e-5)
+    assert disparity.scale_and_offset(nearest, farthest) == pytest.approx((0.404167, 0.0125), 1e-5)
+    ends = np.asarray(disparity.depth_of(np.float32([-200, 200]), nearest, farthest))
+    np.testing.assert_allclose(ends, [farthest, nearest], rtol=1e-6)
+
+
+def test_the_logit_of_a_depth_is_the_inverse() -> None:
+    x = np.linspace(-6.0, 6.0, 61)
+    for nearest, farthest in ((2.4, 80.0), (0.5, 10.0), (300.0, 9000.0)):
+        depth = disparity.depth_of(ops.convert_to_tensor(x, "float64"), nearest, farthest)
+        np.testing.assert_allclose(disparity.logit_of(depth, nearest, farthest), x, atol=1e-9)
+        depths = np.linspace(nearest, farthest, 21)[1:-1]
+        again = disparity.depth_of(
+            disparity.logit_of(ops.convert_to_tensor(depths), nearest, farthest), nearest, farthest
+        )
+        np.testing.assert_allclose(again, depths, rtol=1e-9)
+
+
+def test_dispnet_gives_depths_within_its_range() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 35, 41, 3)).astype("float32")
+    model = models.build("dispnet", (35, 41, 3), 1, width=4, nearest=2.0, farthest=5.0, seed=1)
+    found = np.asarray(model(images))
+    assert found.shape == (2, 35, 41, 1) and found.dtype == np.float32
+    assert 2.0 <= found.min() < found.max() <= 5.0
+    free = models.build("dispnet", (None, None, 3), 1, width=4, nearest=2.0, farthest=5.0, seed=1)
+    np.testing.assert_allclose(np.asarray(free(images)), found, rtol=1e-5)
+
+
+def test_depth_stays_float32_where_all_else_is_not() -> None:
+    before = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = built("dispnet", seed=1)
+    finally:
+        keras.mixed_precision.set_dtype_policy(before)
+    images = np.random.default_rng(0).integers(0, 256, (1, 35, 41, 3)).astype("float32")
+    assert model.layers[2].compute_dtype == "bfloat16"
+    assert model(images).dtype == "float32"
+
+
+@pytest.mark.parametrize(("near", "far"), [(0.0, 1.0), (2.0, 2.0), (3, 1), (1, np.inf), ("a", 2)])
+def test_a_range_that_is_none_is_refused(near: Any, far: Any) -> None:
+    with pytest.raises(ModelError, match="least and the greatest depth"):
+        disparity.DepthFromDisparity(near, far)
+    with pytest.raises(ModelError, match="least and the greatest depth"):
+        models.build("dispnet", (32, 32, 3), 1, nearest=near, farthest=far)

@@ -586,6 +586,76 @@ def a_task_that_does_not_fit() -> Any:
     return inspect(scaled(), (images(), numbers()), task="segmentation")
 
 
+def depths() -> np.ndarray:
+    return np.random.default_rng(2).uniform(0.5, 5.0, (N, 8, 8)).astype(np.float32)
+
+
+def ranged(nearest: float = 0.4, farthest: float = 6.0) -> Any:
+    """A model of depths of a range."""
+    import keras
+
+    from etude.models.disparity import DepthFromDisparity
+
+    return keras.Sequential([*maps(1).layers, DepthFromDisparity(nearest, farthest)])
+
+
+@case("without one")
+def depth_maps_without_any_depth() -> Any:
+    return inspect(ranged(), (images(), np.where(depths() > 2, 0.0, np.nan)), task="depth")
+
+
+@case("24 samples of validation without one")
+def validation_depth_without_any_depth() -> Any:
+    return inspect(ranged(), (images(), depths()), (images()[::-1], -depths()))
+
+
+@case("one output for each pixel")
+def depth_with_three_outputs_a_pixel() -> Any:
+    return inspect(maps(3), (images(), depths()), task="depth")
+
+
+@case("at the size of its images")
+def depth_from_a_smaller_output() -> Any:
+    return inspect(maps(1, stride=2), (images(), depths()), task="depth")
+
+
+@case("depth maps (h, w)")
+def depth_of_whole_images() -> Any:
+    return inspect(scaled(1), (images(), depths()[:, 0, 0]), task="depth")
+
+
+@case("beyond what the model can give")
+def depth_in_millimetres_for_a_model_of_metres() -> Any:
+    return inspect(ranged(), (images(), (1000 * depths()).astype(np.uint16)))
+
+
+@case("0 to 1")
+def depth_from_a_sigmoid() -> Any:
+    return inspect(maps(1, "sigmoid"), (images(), depths()), task="depth")
+
+
+@case("task='depth'")
+def depth_from_0_to_1_that_nobody_named() -> Any:
+    return inspect(maps(1), (images(), depths() / 5.0))
+
+
+@case("cross-entropy")
+def depth_with_a_cross_entropy() -> Any:
+    made = ranged()
+    made.compile(loss="binary_crossentropy")
+    return inspect(made, (images(), depths()), task="depth")
+
+
+@case("last activation 'depth'")
+def classes_from_a_model_of_depth() -> Any:
+    return inspect(ranged(), (images(), masks(2)), task="segmentation")
+
+
+@case("no depths")
+def depth_of_yes_and_no() -> Any:
+    return inspect(ranged(), (images(), depths() > 2), task="depth")
+
+
 @case("exclude each other")
 def multi_label_task_with_softmax() -> Any:
     return inspect(scaled(3, "softmax"), (images(), rows()), task="multi_label")
@@ -1111,6 +1181,32 @@ def gray_for_a_colour_model() -> Any:
 @good
 def whole_floats() -> Any:
     return inspect(scaled(), (images(), numbers().astype(np.float64)))
+
+
+@good
+def depth_with_places_that_are_not_known() -> Any:
+    y = depths()
+    y[:, :2], y[:, 2], y[5] = np.nan, -1.0, 0.0
+    found = inspect(ranged(), (images(), y))
+    assert found.task.name == "depth"
+    return found
+
+
+@good
+def depth_in_millimetres() -> Any:
+    return inspect(ranged(400, 6000), (images(), (1000 * depths()).astype(np.uint16)))
+
+
+@good
+def depth_from_a_softplus() -> Any:
+    return inspect(maps(1, "softplus"), (images(), depths()))
+
+
+@good
+def depth_with_a_loss_of_keras() -> Any:
+    made = ranged()
+    made.compile(loss="mse", metrics=["mae"])
+    return inspect(made, (images(), depths()))
 
 
 @good

@@ -13,13 +13,17 @@ N, H, W, C = 12, 4, 5, 3
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """Labels of a task, `name` for the test, `key` for the task; `ignored` pixels."""
+    """Labels of a task, `name` for the test, `key` for the task; `ignore` for pixels.
+
+    `asked` is the task that has to be named, where labels alone do not tell it.
+    """
 
     name: str
     key: str
     labels: np.ndarray
     output_shape: tuple[int, ...]
     ignore: int | None = None
+    asked: str | None = None
 
     def evidence(self, logits: bool) -> Evidence:
         return Evidence(
@@ -27,7 +31,7 @@ class Case:
             label_dtype=self.labels.dtype.name,
             labels=self.labels,
             output_shape=self.output_shape,
-            logits=logits,
+            logits=logits or self.key == "depth",
             image_shape=(H, W, 1),
             ignore=self.ignore,
         )
@@ -40,6 +44,8 @@ class Case:
     def dense(self) -> tuple[np.ndarray, np.ndarray]:
         """Targets of the outputs' shape, and which of them count, by plain NumPy."""
         y = self.labels
+        if self.key == "depth":
+            return self._depths()
         if y.shape[1:] == self.output_shape and not (
             self.key == "semantic_segmentation" and self.output_shape[-1] == 1
         ):
@@ -57,6 +63,15 @@ class Case:
             return np.eye(C)[y.reshape(-1).astype(int)], np.ones(len(y), bool)
         return y.reshape(len(y), *self.output_shape).astype(np.float64), np.ones(len(y), bool)
 
+    def _depths(self) -> tuple[np.ndarray, np.ndarray]:
+        """Depths `(N, H, W, 1)`, pixel by pixel; 0 where there is none."""
+        found = np.zeros((N, H, W, 1))
+        for place in np.ndindex(N, H, W):
+            value = float(self.labels.reshape(N, H, W)[place])
+            if 0.0 < value < np.inf and value != self.ignore:
+                found[place] = value
+        return found, found[..., 0] > 0.0
+
 
 def _cases() -> list[Case]:
     rng = np.random.default_rng(7)
@@ -73,6 +88,10 @@ def _cases() -> list[Case]:
     def ignoring(base: np.ndarray, value: int, dtype: str) -> np.ndarray:
         return np.where(void, value, base.astype(int)).astype(dtype)
 
+    metres = rng.uniform(0.6, 6.0, (N, H, W))
+    holes = np.where(void, rng.choice([0.0, -1.0, np.nan, np.inf, -np.inf], (N, H, W)), metres)
+    holes[3] = 0.0  # a sample without any depth
+    millimetres = np.round(1000 * np.where(void, 0, metres)).astype(np.uint16)
     seg = "semantic_segmentation"
     return [
         Case("binary_int", "binary", bits, (1,)),
@@ -86,6 +105,12 @@ def _cases() -> list[Case]:
         Case("single_soft", "single_label", soft, (C,)),
         Case("multi_hot", "multi_label", multi, (C,)),
         Case("multi_hot_bool", "multi_label", multi.astype(bool), (C,)),
+        Case("depth", "depth", metres.astype(np.float32), (H, W, 1)),
+        Case("depth_holes", "depth", holes[..., None], (H, W, 1)),
+        Case("depth_holes_half", "depth", holes.astype(np.float16), (H, W, 1)),
+        Case("depth_integers", "depth", millimetres, (H, W, 1), asked="depth"),
+        Case("depth_ignored", "depth", np.where(void, 65535, millimetres)[..., None],
+             (H, W, 1), 65535, "depth"),
         Case("masks", seg, masks.astype(np.uint8), (H, W, C)),
         Case("masks_channel", seg, masks[..., None], (H, W, C)),
         Case("masks_one_hot", seg, one_hot, (H, W, C)),
@@ -98,7 +123,7 @@ def _cases() -> list[Case]:
         Case("binary_masks_channel", seg, binary[..., None].astype(bool), (H, W, 1)),
         Case("binary_masks_255", seg, ignoring(binary, 255, "uint8")[..., None], (H, W, 1), 255),
         Case("binary_masks_minus", seg, ignoring(binary, -1, "int32"), (H, W, 1), -1),
-    ]
+    ]  # fmt: skip
 
 
 CASES = _cases()

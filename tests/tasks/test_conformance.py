@@ -21,13 +21,24 @@ sys.modules["task_cases"] = cases
 _spec.loader.exec_module(cases)
 CASES, C = cases.CASES, cases.C
 
+CLASSES = [case for case in CASES if case.key != "depth"]
+
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+each_case_of_classes = pytest.mark.parametrize("case", CLASSES, ids=lambda case: case.name)
 each_kind = pytest.mark.parametrize("logits", [True, False], ids=["logits", "probabilities"])
 
 
+def task_of(case, logits=True):
+    return choose(case.evidence(logits), case.asked)
+
+
 def outputs_of(case, logits, seed=1):
-    """Random outputs as logits or probabilities, and the probabilities, float64."""
+    """Random outputs as logits or probabilities, and the probabilities, float64; or depths."""
     rng = np.random.default_rng(seed)
+    if case.key == "depth":
+        depths = np.exp(rng.normal(size=(len(case.labels), *case.output_shape)))
+        depths = (depths * np.median(case.dense()[0])).astype(np.float32)
+        return depths, depths.astype(np.float64)
     # Small, so that many logits lie between 0 and 0.5, where thresholds are mixed up.
     raw = 0.6 * rng.normal(size=(len(case.labels), *case.output_shape)).astype(np.float32)
     wide = raw.astype(np.float64)
@@ -59,15 +70,15 @@ def test_every_task_has_cases():
 @each_case
 @each_kind
 def test_chosen_by_itself(case, logits):
-    task = choose(case.evidence(logits))
+    task = task_of(case, logits)
     assert task.name == case.key
     task.check_labels(case.labels, 0, "train")
 
 
-@each_case
+@each_case_of_classes
 @each_kind
 def test_loss_is_the_closed_form(case, logits):
-    task = choose(case.evidence(logits))
+    task = task_of(case, logits)
     outputs, p = outputs_of(case, logits)
     targets, valid = case.dense()
     expected = cross_entropy(case, targets, p)[valid].mean()
@@ -77,17 +88,17 @@ def test_loss_is_the_closed_form(case, logits):
 @each_case
 @each_kind
 def test_soft_loss_is_the_loss_at_amount_zero(case, logits):
-    task = choose(case.evidence(logits))
+    task = task_of(case, logits)
     outputs, _ = outputs_of(case, logits)
     hard = number(task.loss()(case.labels, outputs))
     soft = number(task.soft_loss()(task.soften(case.labels, 0.0), outputs))
     assert soft == pytest.approx(hard, abs=1e-6)
 
 
-@each_case
+@each_case_of_classes
 @each_kind
 def test_soft_loss_is_the_closed_form(case, logits):
-    task = choose(case.evidence(logits))
+    task = task_of(case, logits)
     outputs, p = outputs_of(case, logits)
     targets, valid = case.dense()
     share = 1 / C if case.categorical else 0.5
@@ -96,9 +107,9 @@ def test_soft_loss_is_the_closed_form(case, logits):
     assert soft == pytest.approx(expected, abs=2e-6)
 
 
-@each_case
+@each_case_of_classes
 def test_soften_keeps_the_mass(case):
-    task = choose(case.evidence(True))
+    task = task_of(case)
     soft = keras.ops.convert_to_numpy(task.soften(case.labels, 0.3))
     _, valid = case.dense()
     assert soft.dtype == np.float32 and soft.shape == (len(case.labels), *case.output_shape)
@@ -109,10 +120,10 @@ def test_soften_keeps_the_mass(case):
         np.testing.assert_allclose(soft[valid].max(), 0.85, atol=1e-6)
 
 
-@each_case
+@each_case_of_classes
 @each_kind
 def test_accuracy_is_a_plain_count(case, logits):
-    task = choose(case.evidence(logits))
+    task = task_of(case, logits)
     outputs, p = outputs_of(case, logits)
     targets, valid = case.dense()
     if case.categorical:
@@ -129,7 +140,7 @@ def test_accuracy_is_a_plain_count(case, logits):
 @each_case
 @each_kind
 def test_the_monitor_is_a_plain_loop(case, logits):
-    task = choose(case.evidence(logits))
+    task = task_of(case, logits)
     outputs, p = outputs_of(case, logits)
     targets, valid = case.dense()
     metric = next(m for m in task.metrics() if m.name == task.monitor)
@@ -147,6 +158,10 @@ def test_the_monitor_is_a_plain_loop(case, logits):
             if join:
                 ratios.append(meet / join)
         assert result == pytest.approx(np.mean(ratios), abs=1e-6)
+    if task.monitor == "delta_1":
+        pairs = zip(targets[valid].ravel(), p[valid].ravel(), strict=True)
+        hits = [max(a / b, b / a) < 1.25 for a, b in pairs]
+        assert 0.1 < np.mean(hits) < 0.9 and result == pytest.approx(np.mean(hits), abs=1e-6)
     if task.monitor == "auc_pr":
         areas = [average_precision(targets[:, c], p[:, c]) for c in range(C)]
         assert result == pytest.approx(np.mean(areas), abs=0.08)  # 200 thresholds, 12 samples
@@ -162,15 +177,15 @@ def test_binary_auc_is_the_share_of_ordered_pairs():
     rng = np.random.default_rng(0)
     case = cases.Case("many", "binary", rng.integers(0, 2, 400), (1,))
     scores = (rng.normal(size=(400, 1)) + case.labels[:, None]).astype(np.float32)
-    auc = choose(case.evidence(True)).metrics()[1]
+    auc = task_of(case).metrics()[1]
     auc.update_state(case.labels, scores)
     high, low = scores[case.labels == 1, 0], scores[case.labels == 0, 0]
     assert number(auc.result()) == pytest.approx(np.mean(high[:, None] > low[None]), abs=5e-3)
 
 
-@each_case
+@each_case_of_classes
 def test_counts_and_strata(case):
-    task = choose(case.evidence(True))
+    task = task_of(case)
     targets, valid = case.dense()
     counts = task.counts(case.labels)
     if case.name == "single_soft":
@@ -188,11 +203,11 @@ def test_counts_and_strata(case):
     assert strata.shape == (len(case.labels),) and strata.dtype == np.int64
 
 
-@each_case
+@each_case_of_classes
 @each_kind
 def test_class_weights_weigh_the_loss(case, logits):
     """The weighted loss is the weighted sum over what counts, divided by how much counts."""
-    task = choose(case.evidence(logits))
+    task = task_of(case, logits)
     outputs, p = outputs_of(case, logits)
     targets, valid = case.dense()
     table = {0: 0.5, 1: 2.0} if task.classes() == 2 else {0: 0.5, 1: 2.0, 2: 3.0}
@@ -217,18 +232,21 @@ def test_class_weights_weigh_the_loss(case, logits):
 @each_kind
 def test_decode_gives_labels_back(case, logits):
     """Outputs that put all on the labels decode to the labels, in shape and dtype."""
-    task = choose(case.evidence(logits))
+    task = task_of(case, logits)
     targets, valid = case.dense()
     outputs = targets * 8.0 - 4.0 if logits else targets * 0.98 + 0.01
+    if case.key == "depth":
+        outputs = targets
     decoded = task.decode(outputs.astype(np.float32))
     assert decoded.shape == case.labels.shape and decoded.dtype == case.labels.dtype
     if case.name == "single_soft":
         np.testing.assert_array_equal(decoded.argmax(-1), case.labels.argmax(-1))
         return
-    if case.key == "semantic_segmentation":
+    if case.key in ("semantic_segmentation", "depth"):
         flat = valid.reshape(-1)
         got = decoded.reshape(flat.size, -1)[flat]
-        np.testing.assert_array_equal(got, case.labels.reshape(flat.size, -1)[flat])
+        wanted = case.labels.reshape(flat.size, -1)[flat]
+        np.testing.assert_allclose(got, wanted, rtol=1e-7 if case.key == "depth" else 0.0)
         return
     np.testing.assert_array_equal(decoded, case.labels)
 
@@ -239,7 +257,7 @@ def test_loss_and_metrics_in_a_compiled_step(case, dtype):
     """Low precision outputs are taken, in a graph, and the gradient is finite and of use."""
     import tensorflow as tf
 
-    task = choose(case.evidence(True))
+    task = task_of(case)
     outputs, _ = outputs_of(case, True)
     loss, metrics = task.loss(), task.metrics()
 
@@ -258,7 +276,7 @@ def test_loss_and_metrics_in_a_compiled_step(case, dtype):
     gradient = np.asarray(tf.cast(gradient, tf.float32))
     assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
     _, valid = case.dense()
-    if case.key == "semantic_segmentation":
+    if case.key in ("semantic_segmentation", "depth"):
         assert not gradient[~valid].any()
     exact = number(loss(case.labels, outputs))
     assert float(value) == pytest.approx(exact, rel=2e-2)
@@ -266,7 +284,7 @@ def test_loss_and_metrics_in_a_compiled_step(case, dtype):
 
 @each_case
 def test_losses_and_metrics_serialize(case):
-    task = choose(case.evidence(True))
+    task = task_of(case)
     outputs, _ = outputs_of(case, True)
     for loss, labels in (
         (task.loss(), case.labels),
@@ -321,7 +339,7 @@ def cut(case, count):
 def test_masks_take_one_weight_for_each_sample(case, count, logits):
     """A weight is that of all pixels of its sample, whatever the number of samples."""
     case, weights = cut(case, count)
-    task = choose(case.evidence(logits))
+    task = task_of(case, logits)
     outputs, p = outputs_of(case, logits)
     expected = by_sample(case, outputs, p, weights)
     metrics = task.metrics()
@@ -354,7 +372,7 @@ def test_weighted_masks_in_training_and_evaluation(case, theirs):
     from etude.training.trainer import Trainer
 
     case, weights = cut(case, cases.W)
-    task = choose(case.evidence(True))
+    task = task_of(case)
     outputs, p = outputs_of(case, True)
     loss = task.loss()
     if theirs:
@@ -385,7 +403,7 @@ def test_unweighted_masks_have_keras_own_loss_to_the_bit(case):
     """Where Keras has one that leaves the same pixels out; with its gradient."""
     import tensorflow as tf
 
-    task = choose(case.evidence(True))
+    task = task_of(case)
     if task.one_hot or (task.single and (case.ignore is not None or case.labels.ndim == 3)):
         pytest.skip("Keras has no such loss")
     if task.single:
@@ -443,5 +461,5 @@ WRONG = [
 def test_bad_labels_are_named(name, labels, says):
     case = next(c for c in CASES if c.name == name)
     with pytest.raises(EtudeError) as caught:
-        choose(case.evidence(True)).check_labels(labels, 10, "validation")
+        task_of(case).check_labels(labels, 10, "validation")
     assert says in str(caught.value)

@@ -9,7 +9,9 @@ from etude.data.convert import kind_of
 from etude.errors import DataError
 
 IMAGE_KEYS = ("image", "images", "x")
-LABEL_KEYS = ("label", "labels", "y", "segmentation_mask", "mask", "masks", "segmentation_label")
+LABEL_KEYS = (
+    "label", "labels", "y", "segmentation_mask", "mask", "masks", "segmentation_label", "depth",
+)  # fmt: skip
 WEIGHT_KEYS = ("weight", "weights", "sample_weight", "w")
 
 _ACCEPTED = (

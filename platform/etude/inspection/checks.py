@@ -40,11 +40,15 @@ class LabelFacts:
         seen: Samples looked at.
         complete: Whether these are all.
         counts: `(classes,)` occurrences (pixels, for masks), or `None` without classes.
+        empty: Samples that have nothing to learn from.
+        first_empty: The first of them.
     """
 
     seen: int
     complete: bool
     counts: Array | None
+    empty: int = 0
+    first_empty: int | None = None
 
 
 def whole(source: Source, arrays: Arrays | None) -> Array | None:
@@ -101,7 +105,9 @@ def first_labels(source: Source, arrays: Arrays | None) -> Array:
     if not parts or not sum(map(len, parts)):
         raise empty(source.name)
     found = np.concatenate(parts)[:LOOKED_AT]
-    check_numeric(found, 0, source.name)
+    # What is not finite the task knows better: depth maps may have such places.
+    if found.ndim < 3 or found.dtype.kind != "f":
+        check_numeric(found, 0, source.name)
     return found
 
 
@@ -122,17 +128,45 @@ def check_labels(source: Source, arrays: Arrays | None, task: Task) -> LabelFact
         DataError: Naming the first bad sample.
     """
     counts: Array | None = None
-    seen = 0
+    seen = empty_ = 0
+    first_empty: int | None = None
     for first, labels in blocks(source, arrays, LOOKED_AT):
         task.check_labels(labels, first, source.name)
         seen = first + len(labels)
+        without = np.flatnonzero(task.empty(labels))
+        empty_ += len(without)
+        if first_empty is None and len(without):
+            first_empty = first + int(without[0])
         if task.classes() is not None:
             block = task.counts(labels)
             counts = block if counts is None else counts + block
     if seen == 0:
         raise empty(source.name)
     complete = arrays is not None or (source.size is not None and seen >= source.size)
-    return LabelFacts(seen, complete, counts)
+    return LabelFacts(seen, complete, counts, empty_, first_empty)
+
+
+def check_empty(facts: LabelFacts, name: str) -> list[str]:
+    """Says how many samples have nothing to learn from.
+
+    Raises:
+        DataError: None of those looked at has anything.
+    """
+    if not facts.empty:
+        return []
+    if facts.empty == facts.seen:
+        raise DataError(
+            f"No label of the {name} data says anything.",
+            required="maps with some pixels that count: for depth, finite numbers above 0",
+            received=f"{facts.seen} samples of {name} without one",
+            advice="look at how the maps were read; 0, negative numbers, NaN and `ignore_label` "
+            "count for nothing",
+        )
+    return [
+        f"{facts.empty} of the {facts.seen} samples of {name} that were looked at have no pixel "
+        f"that counts (the first is sample {facts.first_empty}): they have no part in loss and "
+        f"metrics."
+    ]
 
 
 def known_counts(source: Source, arrays: Arrays | None, task: Task) -> Array | None:

@@ -289,6 +289,16 @@ def _counting(compiled: Compiled, task: Task) -> list[str]:
     return [name_of(m) for m in given if _is_kerass(m) and not _ignores(m, ignore)]
 
 
+def _counting_unknown(compiled: Compiled, task: Task) -> list[str]:
+    """Names of Keras' own loss and metrics of depth, where there are pixels without one."""
+    from etude.tasks import depth
+
+    if task.name != "depth" or depth.known(task.evidence.labels, task.evidence.ignore).all():
+        return []
+    given = [compiled.loss, *compiled.metrics, *compiled.weighted_metrics]
+    return [name_of(thing) for thing in given if thing is not None and _is_kerass(thing)]
+
+
 def _is_kerass(metric: Any) -> bool:
     if isinstance(metric, str):
         return True
@@ -319,6 +329,12 @@ def notes(compiled: Compiled, end: Ending, task: Task) -> list[str]:
             f"{task.evidence.ignore} too, which ignore_label leaves out: compile them with "
             f"ignore_class={task.evidence.ignore} where Keras has it, or leave the metrics to "
             f"Étude."
+        )
+    unknown = _counting_unknown(compiled, task)
+    if unknown:
+        said.append(
+            f"The compiled {', '.join(unknown)} take pixels without a depth for depths of 0: leave "
+            f"loss and metrics to Étude, or leave such pixels out yourself."
         )
     if compiled.metrics:
         said.append(

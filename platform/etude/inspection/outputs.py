@@ -10,6 +10,7 @@ import numpy as np
 from etude.errors import ModelError
 from etude.inspection import _graph
 from etude.inspection.model import run
+from etude.training import _keras_compat
 
 # What leaves a softmax a softmax and a logit a logit.
 _TRANSPARENT = frozenset(
@@ -32,6 +33,17 @@ _ACTIVATIONS = {
     "LogSoftmax": "log_softmax",
     "HardSigmoid": "hard_sigmoid",
     "Softplus": "softplus",
+    "DepthFromDisparity": "depth",
+}
+# The least and the greatest output under an activation, where it has both.
+_LIMITS = {
+    "softmax": (0.0, 1.0),
+    "sigmoid": (0.0, 1.0),
+    "hard_sigmoid": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "hard_tanh": (-1.0, 1.0),
+    "softsign": (-1.0, 1.0),
+    "relu6": (0.0, 6.0),
 }
 PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
 # A law of probabilities holds for all weights: with these (times, plus) others, too.
@@ -47,10 +59,12 @@ class Ending:
     Attributes:
         activation: Keras' name of the last activation; `"linear"` for none.
         seen: Whether it was read off the model (`True`) or measured on images.
+        limits: The least and the greatest output, where it has both and was read off.
     """
 
     activation: str
     seen: bool
+    limits: tuple[float, float] | None = None
 
     @property
     def logits(self) -> bool:
@@ -181,14 +195,31 @@ def ending(model: Any, images: np.ndarray[Any, Any]) -> Ending:
     """How the model ends: as its graph shows it, else as measured."""
     found = read(model)
     if found is not None:
-        return Ending(found, seen=True)
+        return Ending(found, seen=True, limits=_limits(model, found))
     return Ending(measure(model, images), seen=False)
 
 
-def check_ending(end: Ending, output_shape: tuple[int | None, ...]) -> None:
+def _limits(model: Any, activation: str) -> tuple[float, float] | None:
+    if activation != "depth":
+        return _LIMITS.get(activation)
+    for layer in reversed(list(_keras_compat.all_layers(model))):
+        if type(layer).__name__ == "DepthFromDisparity":
+            return float(layer.nearest), float(layer.farthest)
+    return None
+
+
+def check_ending(
+    end: Ending, output_shape: tuple[int | None, ...], *, measures: bool = False
+) -> None:
     """Raises a `ModelError` for a last activation under which no loss of ours can learn.
 
     Not called when the user compiled a loss: theirs may want it so.
+
+    Args:
+        end: How the model ends.
+        output_shape: Of one output.
+        measures: Whether outputs are what is measured, which an activation may keep within a
+            range.
     """
     wide = bool(output_shape) and output_shape[-1] != 1
     if end.activation == "softmax" and not wide:
@@ -198,7 +229,9 @@ def check_ending(end: Ending, output_shape: tuple[int | None, ...]) -> None:
             received=f"softmax on outputs of shape {output_shape}",
             advice="end the model with `activation='sigmoid'` or without activation",
         )
-    if end.activation in CLOSED or end.activation == "log_softmax":
+    if measures:
+        return
+    if end.activation in CLOSED or end.activation in ("log_softmax", "depth"):
         raise ModelError(
             f"The model ends in {end.activation}.",
             required="no activation (logits), softmax or sigmoid at the end",

@@ -47,7 +47,7 @@ class Opener:
         wanted: The shape that the model takes, `None` where it does not say.
         resize: What the user asked for.
         memory_budget: Bytes.
-        ignore: The label that counts for nothing.
+        ignore: The label that counts for nothing, with which maps of labels are padded.
     """
 
     wanted: Shape | None
@@ -177,6 +177,15 @@ def ignored_label(ignore: Any) -> int | None:
         ) from error
 
 
+def padding(task: Any, ignore: int | None) -> int | None:
+    """With what maps of labels are padded: the label to ignore, and 0 for depth, which is none."""
+    from etude.tasks import task_class
+
+    if ignore is None and task is not None and task_class(task).name == "depth":
+        return 0
+    return ignore
+
+
 def numbered_alike(source: Source, names: tuple[str, ...], name: str) -> tuple[Source, list[str]]:
     """A source with its classes numbered as train's, and a note where train has more of them.
 
@@ -292,4 +301,4 @@ def compare(
         return None, notes
     found = checks.check_labels(other.source, other.arrays, task)
     known = checks.check_known(labels, found, task, name, train.source.class_names)
-    return found, notes + known
+    return found, notes + known + checks.check_empty(found, name)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import keras
 
     from etude.models.cnn import small_cnn as small_cnn
+    from etude.models.disparity import dispnet as dispnet
     from etude.models.encoder_decoder import unet as unet
     from etude.models.resnet import resnet9 as resnet9
     from etude.models.transformer import vit as vit
@@ -24,10 +25,11 @@ MODELS = {
     "small_cnn": "etude.models.cnn",
     "unet": "etude.models.encoder_decoder",
     "vit": "etude.models.transformer",
+    "dispnet": "etude.models.disparity",
 }
 """The module that holds each network; no module has a network's name, it would hide it."""
 
-__all__ = ["MODELS", "build", "resnet9", "small_cnn", "unet", "vit"]
+__all__ = ["MODELS", "build", "dispnet", "resnet9", "small_cnn", "unet", "vit"]
 
 
 def build(name: str, input_shape: Sequence[int], classes: int, **options: Any) -> keras.Model:
@@ -36,8 +38,8 @@ def build(name: str, input_shape: Sequence[int], classes: int, **options: Any) -
     Args:
         name: A name of `MODELS`.
         input_shape: `(height, width, channels)` of an image in 0..255.
-        classes: The number of outputs.
-        options: What else the network takes: `width`, `logits`, `seed`.
+        classes: The number of outputs; `dispnet` has one.
+        options: What else the network takes: `width`, `logits`, `seed`, the range of `dispnet`.
 
     Raises:
         ModelError: The name is not known, or the network does not fit the shape.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from etude.errors import DataError
-from etude.tasks import binary, multi_label, semantic_segmentation, single_label
+from etude.tasks import binary, depth, multi_label, semantic_segmentation, single_label
 from etude.tasks._base import Evidence, Task
 from etude.tasks._labels import balanced_weights, shape_text
 
@@ -13,6 +13,7 @@ TASKS: dict[str, type[Task]] = {
     "binary": binary.Binary,
     "single_label": single_label.SingleLabel,
     "multi_label": multi_label.MultiLabel,
+    "depth": depth.Depth,
     "semantic_segmentation": semantic_segmentation.SemanticSegmentation,
 }
 
@@ -20,6 +21,7 @@ NEEDS: dict[str, str] = {
     "binary": binary.NEEDS,
     "single_label": single_label.NEEDS,
     "multi_label": multi_label.NEEDS,
+    "depth": depth.NEEDS,
     "semantic_segmentation": semantic_segmentation.NEEDS,
 }
 
@@ -32,6 +34,8 @@ SYNONYMS: dict[str, str] = {
     "single_label_classification": "single_label",
     "multilabel": "multi_label",
     "multi_label_classification": "multi_label",
+    "depth_estimation": "depth",
+    "monocular_depth": "depth",
     "segmentation": "semantic_segmentation",
     "semantic": "semantic_segmentation",
 }

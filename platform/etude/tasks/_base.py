@@ -29,6 +29,8 @@ class Evidence:
             `"linear"`, …), where it is known.
         loss: What the loss that the user compiled wants of labels (`"sparse"`,
             `"categorical"`, `"binary"`), where it is known.
+        output_range: The least and the greatest output that the last layer can give, where it
+            has such ends and they are known.
     """
 
     label_shape: tuple[int | None, ...]
@@ -40,6 +42,7 @@ class Evidence:
     ignore: int | None = None
     activation: str | None = None
     loss: str | None = None
+    output_range: tuple[float, float] | None = None
 
 
 class Task(abc.ABC):
@@ -51,11 +54,17 @@ class Task(abc.ABC):
         name: The name by which users ask for it.
         monitor: The metric that matters, without the `val_` prefix.
         mode: `"max"` or `"min"`: which way the monitor is better.
+        dense: Whether labels are maps with a value for every pixel, which move with the image.
+        smooths: Whether labels can be smoothed.
+        measures: Whether outputs are what is measured, and neither logits nor probabilities.
     """
 
     name: ClassVar[str]
     monitor: ClassVar[str]
     mode: ClassVar[str]
+    dense: ClassVar[bool] = False
+    smooths: ClassVar[bool] = True
+    measures: ClassVar[bool] = False
 
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
@@ -80,6 +89,23 @@ class Task(abc.ABC):
             first: Index of the block's first sample, for the message.
             where: What the data are called, for example `"train"`.
         """
+
+    def empty(self, labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Which samples of a block have nothing to learn from, `(samples,)` bool; mostly none."""
+        return np.zeros(len(labels), bool)
+
+    def remarks(self) -> list[str]:
+        """What is worth saying of labels and outputs that go together all the same."""
+        return []
+
+    @property
+    def blends(self) -> bool:
+        """Whether a blend of two labels means something, as mixup makes them."""
+        return True
+
+    def beyond(self) -> int | None:
+        """The label of pixels from beyond the image; `None` where none says that they are."""
+        return None
 
     @abc.abstractmethod
     def loss(self) -> keras.losses.Loss:

@@ -109,6 +109,34 @@ def check_ignore(task: str, ignore: int | None) -> None:
         )
 
 
+def check_size(
+    what: str,
+    label: tuple[int | None, ...],
+    image: tuple[int | None, ...],
+    output: tuple[int | None, ...],
+) -> None:
+    """Raises a `DataError` unless maps have height and width of images and outputs.
+
+    Args:
+        what: What the maps are called.
+        label: Shape of one.
+        image: Shape of an image.
+        output: Shape of an output.
+    """
+    for other, size in (("images", image[:2]), ("outputs", output[:2])):
+        if any(a != b for a, b in zip(label[:2], size, strict=True) if a and b):
+            raise DataError(
+                f"The {what} and the {other} differ in size.",
+                required=f"{what} of height and width {size}, as the {other}",
+                received=f"{what} of shape {label}",
+                advice=(
+                    f"resize the {what} (nearest neighbour) or the images, so that they agree"
+                    if other == "images"
+                    else "let the model give its outputs at the size of its images"
+                ),
+            )
+
+
 def no_room(task: str, needs: str, label: str, output: str) -> ModelError:
     """The error of a task whose labels and outputs do not go together."""
     return ModelError(

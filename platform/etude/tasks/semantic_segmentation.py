@@ -31,6 +31,7 @@ class SemanticSegmentation(Task):
     name = "semantic_segmentation"
     monitor = "mean_iou"
     mode = "max"
+    dense = True
 
     @classmethod
     def fits(cls, evidence: Evidence) -> bool:
@@ -45,18 +46,7 @@ class SemanticSegmentation(Task):
             raise _labels.no_room(
                 cls.name, NEEDS, _labels.shape_text(label), _labels.shape_text(output)
             )
-        for what, size in (("images", evidence.image_shape[:2]), ("outputs", output[:2])):
-            if any(a != b for a, b in zip(label[:2], size, strict=True) if a and b):
-                raise DataError(
-                    f"The masks and the {what} differ in size.",
-                    required=f"masks of height and width {size}, as the {what}",
-                    received=f"masks of shape {label}",
-                    advice=(
-                        "resize the masks (nearest neighbour) or the images, so that they agree"
-                        if what == "images"
-                        else "let the model give its outputs at the size of its images"
-                    ),
-                )
+        _labels.check_size("masks", label, evidence.image_shape, output)
         if len(label) == 3 and label[-1] not in (1, output[-1]):
             raise DataError(
                 "The masks and the outputs differ in their number of classes.",
@@ -83,6 +73,15 @@ class SemanticSegmentation(Task):
         label = self.evidence.label_shape
         return len(label) == 3 and label[-1] != 1
 
+    @property
+    def blends(self) -> bool:
+        """Not where one output channel would have to say that a label is ignored."""
+        return not (self.single and self.evidence.ignore is not None)
+
+    def beyond(self) -> int | None:
+        """As `Task.beyond`: a row of zeros, or the label to ignore, if there is one."""
+        return 0 if self.one_hot else self.evidence.ignore
+
     def check_labels(self, labels: Array, first: int, where: str) -> None:
         """As `Task.check_labels`."""
         ignore = self.evidence.ignore
@@ -97,6 +96,8 @@ class SemanticSegmentation(Task):
         top = labels.max(initial=0) if labels.dtype.kind in "iuf" else 1
         if self.single and top == 255:
             advice = "divide the masks by 255, so that they hold 0 and 1"
+        elif self.single and labels.dtype.kind == "f":
+            advice = "let masks hold 0 and 1; for depth maps pass task='depth'"
         else:
             advice = (
                 f"number the classes 0..{self.classes() - 1}, give the model more output channels, "

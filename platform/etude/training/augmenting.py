@@ -14,7 +14,6 @@ from etude.augment.policy import Policy
 from etude.errors import RecipeError
 from etude.tasks._base import Task
 from etude.tasks._masked import align
-from etude.tasks.semantic_segmentation import SemanticSegmentation
 from etude.training.step import Batch
 
 OpenTo = Literal["", "images", "any"]
@@ -31,7 +30,7 @@ class Augmenter:
     Args:
         policy: What is drawn.
         value_range: Lowest and highest value that a pixel can have.
-        pixelwise: Whether labels are masks, which move with the images.
+        pixelwise: Whether labels are maps (masks, depth), which move with the images.
         ignore: The label of pixels that count for nothing, if there is one.
         channels: Of the images, where they are known: draws are not spent on what these cannot do.
         seed: Of all draws.
@@ -202,16 +201,18 @@ def made(
             received=f"value_range={value_range!r}",
             advice="pass it to the Trainer, for example `value_range=(0, 255)`",
         )
-    masks = task if isinstance(task, SemanticSegmentation) else None
+    maps = task if task is not None and task.dense else None
     own_loss = type(model).compute_loss is not keras.Model.compute_loss
     # A blend of a label with one that is ignored is no label.
-    blends = masks is not None and masks.single and masks.evidence.ignore is not None
-    if policy.mixes and (own_loss or (blends and policy.mixing.mixup)):
+    blends = maps is None or maps.blends
+    if policy.mixes and (own_loss or (not blends and policy.mixing.mixup)):
         raise RecipeError(
             "The policy mixes images, and these labels cannot be mixed.",
             required="a loss that takes soft labels, and labels that can be blended",
             received="a model with its own `compute_loss`"
             if own_loss
+            else "depth, which between two surfaces is that of neither"
+            if maps is not None and maps.measures
             else "masks of one output channel, of which one value is ignored",
             advice="leave mixing out of the policy" if own_loss else "mix by cutmix alone",
         )
@@ -219,13 +220,13 @@ def made(
     augmenter = Augmenter(
         policy,
         value_range,
-        pixelwise=masks is not None,
+        pixelwise=maps is not None,
         channels=shape[-1] if isinstance(shape, tuple) and len(shape) == 4 else None,
         seed=seed,
         mixes=True if open_to == "any" else None,
     )
-    if masks is not None:
-        augmenter.ignore = 0 if masks.one_hot else masks.evidence.ignore
+    if maps is not None:
+        augmenter.ignore = maps.beyond()
     return augmenter
 
 

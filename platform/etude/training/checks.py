@@ -142,8 +142,23 @@ def check_lift(recipe: Recipe, *, moves: bool) -> None:
         )
 
 
+def check_smooths(recipe: Recipe, task: Any) -> None:
+    """Raises a `RecipeError` for label smoothing of a task that has none."""
+    if recipe.regularization.label_smoothing and task is not None and not task.smooths:
+        raise RecipeError(
+            f"The labels of task {task.name!r} cannot be smoothed.",
+            required="label_smoothing: 0, as there are no classes to spread a label over",
+            received=f"label_smoothing: {recipe.regularization.label_smoothing}",
+            advice="leave `regularization.label_smoothing` out",
+        )
+
+
 def check_smoothing(recipe: Recipe, task: Any, loss: Any) -> None:
-    """Raises a `RecipeError` where soft labels would replace a loss that is not the task's."""
+    """Raises a `RecipeError` where soft labels would replace a loss that is not the task's.
+
+    Or where labels of the task have no soft form.
+    """
+    check_smooths(recipe, task)
     if not softens(recipe) or task is None or loss is None or is_crossentropy(loss, task):
         return
     own = keras.losses.get(loss) if isinstance(loss, str) else loss
@@ -190,16 +205,34 @@ def is_crossentropy(loss: Any, task: Any) -> bool:
     plain = task.loss()
     if type(own) is type(plain):
         return True
+    if task.measures:
+        return False
     known = type(own) in _LOSSES or getattr(own, "__name__", "") in _CROSSENTROPIES
     return known and (family_of(own) == "binary") == (family_of(plain) == "binary")
+
+
+def is_of_pixels(loss: Any, task: Any) -> bool:
+    """Whether a loss of maps has a value, and takes a weight, for every pixel.
+
+    Cross-entropies do, and the losses of numbers that are Keras' own or the task's.
+    """
+    if family_of(loss) is not None:
+        return True
+    if not task.measures or loss is None:
+        return False
+    kind = type(loss) if isinstance(loss, keras.losses.Loss) else loss
+    return isinstance(loss, str) or kind is type(task.loss()) or _is_kerass(kind)
+
+
+def _is_kerass(kind: Any) -> bool:
+    return str(getattr(kind, "__module__", "")).split(".")[0] == "keras"
 
 
 def takes_soft_labels(problem: Any) -> bool:
     """Whether studies may smooth and mix a problem's labels: one for an image, in such a loss."""
     if type(problem.model).compute_loss is not keras.Model.compute_loss:
         return False
-    masks = problem.task.name == "semantic_segmentation"
-    return not masks and is_crossentropy(problem.loss, problem.task)
+    return not problem.task.dense and is_crossentropy(problem.loss, problem.task)
 
 
 def softens(recipe: Recipe) -> bool:

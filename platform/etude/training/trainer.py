@@ -23,7 +23,6 @@ from etude.data.resident import (
 )
 from etude.data.shuffle import seed_number
 from etude.errors import ModelError
-from etude.inspection.compiled import family_of
 from etude.optim import _registry as optimizers
 from etude.optim import balanced_decay, momentum
 from etude.recipe import Recipe
@@ -259,8 +258,8 @@ class Trainer(AveragedModel):
         # Within a function: Keras would track metrics that the Trainer holds as its own.
         self._claim = claim
         self.claim_model()
-        masks = self._task is not None and self._task.name == "semantic_segmentation"
-        self._pixelwise = masks and family_of(loss) is not None
+        dense = self._task is not None and self._task.dense
+        self._pixelwise = dense and checks.is_of_pixels(loss, self._task)
         # Within a function, for the same reason.
         self._scorer_by = lambda kind: selecting.scorer(
             kind, loss, self._task, self._soft_loss, self.model, backend.gradient
