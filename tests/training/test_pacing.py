@@ -105,14 +105,15 @@ def flat(seed: int = 0) -> keras.Model:
 @pytest.fixture
 def turned(monkeypatch: pytest.MonkeyPatch) -> Turned:
     """A clock that each step of a pre-training turns by a hundredth of a second."""
-    clock, fit = Turned(), Pretrainer.fit
+    clock = Turned()
+    fit: Any = Pretrainer.fit
 
     class Turning(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             clock.now += 0.01
 
     def turning(self: Any, *args: Any, callbacks: Any = (), **named: Any) -> Any:
-        return fit(self, *args, **named, **{"callbacks": [Turning(), *callbacks]})
+        return fit(self, *args, callbacks=[Turning(), *callbacks], **named)
 
     monkeypatch.setattr(Pretrainer, "fit", turning)
     return clock
