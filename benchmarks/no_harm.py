@@ -86,6 +86,16 @@ def tuned(case: Case, options: argparse.Namespace) -> etude.Recipe:
     )
 
 
+def kept(name: str, case: Case, options: argparse.Namespace) -> etude.Recipe:
+    """`tuned`, from beside the rows where it was found before."""
+    if options.keep is None:
+        return tuned(case, options)
+    path = options.keep.with_suffix(f".{name}.{options.seconds:g}.yaml")
+    if not path.exists():
+        tuned(case, options).save(path)
+    return etude.Recipe.load(path)
+
+
 def pair(
     options: argparse.Namespace, name: str, case: Case, start: etude.Recipe, seed: int
 ) -> dict[str, Any]:
@@ -133,10 +143,11 @@ def main() -> None:
     done = {(row["set"], row["seed"], row["seconds"]) for row in rows}
     for name in options.sets:
         case = SETS[name]()
-        start = tuned(case, options) if options.tuned else start_of(case)
+        start = start_of(case) if not options.tuned else None
         for seed in options.seeds:
             if (name, seed, options.seconds) in done:  # a seed counts once
                 continue
+            start = start or kept(name, case, options)
             row = pair(options, name, case, start, seed)
             rows.append(row)
             if options.keep:
