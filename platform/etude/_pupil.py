@@ -213,9 +213,24 @@ class Pupil:
             return labels.astype(np.float32)
         return np.eye(self.classes, dtype=np.float32)[labels.reshape(-1).astype(np.int64)]
 
-    def joined(self, lessons: Lessons, share: float) -> Arrays:
-        """Labelled samples, repeated so that they are at least a share, and a teacher's."""
-        own, others = self.train, self.unlabelled
+    def joined(
+        self,
+        lessons: Lessons,
+        share: float,
+        *,
+        own: Arrays | None = None,
+        others: Array | None = None,
+    ) -> Arrays:
+        """Labelled samples, repeated so that they are at least a share, and a teacher's.
+
+        Args:
+            lessons: What the teacher says.
+            share: Of labelled samples.
+            own: These, if they are not all of the problem's.
+            others: The images that the lessons are of, if they are not all without labels.
+        """
+        own = self.train if own is None else own
+        others = self.unlabelled if others is None else others
         assert others is not None
         times = pseudo_labels.repeated(len(own), len(lessons.images), share)
         again = np.tile(np.arange(len(own)), times)

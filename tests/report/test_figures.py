@@ -597,6 +597,7 @@ NEEDED: dict[str, set[tuple[Any, ...]]] = {
     "sampling": {("taus",), ("speed_ups",)},
     "sampled": {("epochs",), ("taus",)},
     "unlabeled": {("gaps",), ("forms",)},
+    "unlabeled_use": {("arms",)},
     "length": {("shares",)},
 }
 
