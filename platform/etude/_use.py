@@ -123,12 +123,12 @@ def _settled(session: Session, kept: Kept, *, study: bool) -> tuple[str, Prepare
         method = recipe.semisupervised.method
         _adopt(session, kept, method, _finding(session, NONE, f"Not tried: {reason}."), [])
         return method, None
+    session.prepared.begin()
     start = session.budget.spent()
     allowance = SHARE * session.budget.remaining()
     if "allowance" in kept.values:
         allowance = float(kept.values["allowance"])
         start -= float(kept.values["taken"])
-    session.prepared.begin()
     done, trials, reason = _tried(session, kept, start, allowance)
     taken = session.budget.spent() - start
     if reason is not None or trials is None:
