@@ -195,8 +195,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     made.install(monkeypatch)
     fit = Pretrainer.fit
 
-    def ticking(self: Any, *args: Any, callbacks: Any = (), **options: Any) -> Any:
-        return fit(self, *args, callbacks=[Tick(made, 0.1), *(callbacks or [])], **options)
+    def ticking(self: Any, data: Any, **options: Any) -> Any:
+        options["callbacks"] = [Tick(made, 0.1), *(options.get("callbacks") or [])]
+        return fit(self, data, **options)
 
     monkeypatch.setattr(Pretrainer, "fit", ticking)
     monkeypatch.setattr(_use, "LEAST_SECONDS", 5.0)
@@ -237,12 +238,17 @@ class Told:
         monkeypatch.setattr(_trials.Trials, "run", run)
 
 
-def fitted(machine: Machine, model: Any = None, unlabeled: Any = None, **options: Any) -> Report:
-    options = {"time_budget": 30.0, "clock": machine, "verbose": 0, "seed": 1} | options
+def fitted(machine: Machine, model: Any = None, unlabeled: Any = None, **given: Any) -> Report:
+    options: dict[str, Any] = {
+        "time_budget": 30.0,
+        "clock": machine,
+        "verbose": 0,
+        "seed": 1,
+    } | given
     options["callbacks"] = [Tick(machine, 0.052)]
     # Of the studies that of batch normalization is left.
     kept = {"compute", "optimization", "augmentation", "regularization"}
-    options["keep"] = [*kept, *options.get("keep", ())]
+    options["keep"] = [*kept, *given.get("keep", ())]
     others = helpers.images(100, seed=7)[0] if unlabeled is None else unlabeled
     return etude.fit(
         model or helpers.functional(), helpers.images(160), unlabeled=others, **options

@@ -59,8 +59,10 @@ def fit(
             folders. Labels stay as they are: integers, one-hot, multi-hot or masks.
         validation: The same; used for choosing. Left out, a stratified share of the
             training data is held out.
-        unlabeled: Images without labels, of any kind that `train` may be. Where a study finds that
-            it helps, they count in the statistics of batch normalization.
+        unlabeled: Images without labels, of any kind that `train` may be. Within a `time_budget`
+            trials say whether they are for pre-training, for a student of a teacher, both or
+            neither, and a study whether they count in the statistics of batch normalization; the
+            recipe's group `semisupervised` says so instead, where it is given.
         test: The same as `train`; touched once, at the end.
         task: `"binary"`, `"single_label"`, `"multi_label"` or `"semantic_segmentation"`;
             found from labels and outputs when left out.
