@@ -144,6 +144,7 @@ def test_what_was_found_is_said() -> None:
     nothing = done(outcome(NONE), outcome(PRETRAINED, gain=1.0))
     assert "pre-training differs by -1.0 standard errors" in _choice.why(nothing, {STUDENT: "so"})
     assert "Not tried: a noisy student, since so." in _choice.why(nothing, {STUDENT: "so"})
+    assert _choice.why(done(outcome(NONE)), {}) == "There is nothing to compare."
     once = done(outcome(NONE), outcome(STUDENT, gain=4.0), outcome(NONE, 1), outcome(STUDENT, 1))
     assert "lower by 4.0 standard errors" in _choice.why(once, {})
     assert "not confirmed" in _choice.why(once, {})
@@ -407,6 +408,13 @@ def test_where_nothing_can_be_chosen_it_is_said(
     options: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch, machine: Machine
 ) -> None:
     told = Told(monkeypatch, machine, {STUDENT: 9.0})
+
+    def untrained(self: Session, *args: Any, **options: Any) -> Report:
+        return Report(
+            problem={}, recipe=self.prepared.recipe, findings=tuple(self.prepared.findings)
+        )
+
+    monkeypatch.setattr(Session, "perform", untrained)
     report = fitted(machine, **options)
     assert not told.ran
     assert found(report).why.startswith("Not tried: ")

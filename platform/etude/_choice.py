@@ -178,7 +178,7 @@ def why(done: Outcomes, left_out: Mapping[str, str]) -> str:
             if (found := against(done, arm, rival(done, arm))) is not None
         ]
         told = "At equal time nothing makes the loss of held-out samples lower beyond doubt"
-        told += f": {', '.join(tried)}." if tried else "."
+        told = f"{told}: {', '.join(tried)}." if tried else "There is nothing to compare."
         return " ".join([told, *_told(left_out)])
     first = against(done, best, rival(done, best))
     assert first is not None
