@@ -192,7 +192,7 @@ class Tick(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A slow machine with short trials, on which a pre-training's steps take time, too."""
-    made = Machine(step=0.05, trace=0.2, augment=0.3)
+    made = Machine(step=0.1, trace=0.2, augment=0.3)
     made.install(monkeypatch)
     fit = Pretrainer.fit
 
@@ -246,7 +246,7 @@ def fitted(machine: Machine, model: Any = None, unlabeled: Any = None, **given: 
         "verbose": 0,
         "seed": 1,
     } | given
-    options["callbacks"] = [Tick(machine, 0.052)]
+    options["callbacks"] = [Tick(machine, 0.102)]
     # Of the studies that of batch normalization is left.
     kept = {"compute", "optimization", "augmentation", "regularization"}
     options["keep"] = [*kept, *given.get("keep", ())]
