@@ -44,7 +44,8 @@ FLOORS: dict[str, int] = {
 ROOF = ("etude.__init__", "etude.__main__", "etude._fit", "etude._session", "etude.cli",
         "etude._baseline", "etude._preparation", "etude._command_data",
         "etude._class_weights", "etude._pretrain", "etude._pupil",
-        "etude._self_training")  # fmt: skip
+        "etude._self_training", "etude._choice", "etude._trials", "etude._student",
+        "etude._use")  # fmt: skip
 
 # The problem is what its inspection gives: one room in two places.
 TOGETHER = {"etude.problem": "inspection", "etude.inspection": "inspection"}

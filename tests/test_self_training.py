@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import layers
 
 import etude
-from etude import _pupil
+from etude import _self_training
 from etude.errors import BudgetError, DataError, EtudeError, RecipeError
 from etude.recipe import Recipe
 
@@ -40,7 +40,7 @@ class Fits:
         self.calls: list[tuple[Any, Any, dict[str, Any]]] = []
         self.begun: list[Any] = []
         self.values = values
-        monkeypatch.setattr(_pupil, "fit", self)
+        monkeypatch.setattr(_self_training, "fit", self)
 
     def __call__(self, model: Any, train: Any, validation: Any, **options: Any) -> Any:
         self.begun.append([w.copy() for w in model.get_weights()])
@@ -111,7 +111,7 @@ def test_the_best_of_all_is_returned_as_fit_leaves_it(monkeypatch: pytest.Monkey
             model.set_weights(good)
         return report
 
-    monkeypatch.setattr(_pupil, "fit", second_is_good)
+    monkeypatch.setattr(_self_training, "fit", second_is_good)
     held = helpers.images(40, seed=9)
     found = etude.noisy_student(
         model, (x, y), x, held, rounds=2, threshold=0.0, verbose=0

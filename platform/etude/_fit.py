@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from etude import _use
+from etude._preparation import starting_batch
 from etude._session import Session
+from etude._student import SessionOf
 from etude.budget import Budget, Clock, parse_bytes, parse_duration
 from etude.errors import RecipeError
 from etude.optim._registry import COMPILED, check_name, has_free_rate
@@ -17,8 +19,6 @@ from etude.report import Plan, Report, Tuning
 from etude.report.progress import Progress
 from etude_metalearners import MetaLearner
 
-# The largest batch that is chosen without a study, and how many steps an epoch should have.
-LARGEST_BATCH, STEPS_WANTED = 64, 100
 # Keras' callbacks that set the learning rate: beside a schedule they would compound with it.
 SCHEDULING = frozenset({"LearningRateScheduler", "ReduceLROnPlateau"})
 
@@ -60,8 +60,10 @@ def fit(
             or depth maps.
         validation: The same; used for choosing. Left out, a stratified share of the
             training data is held out.
-        unlabeled: Images without labels, of any kind that `train` may be. Where a study finds that
-            it helps, they count in the statistics of batch normalization.
+        unlabeled: Images without labels, of any kind that `train` may be. Within a `time_budget`
+            trials say whether they are for pre-training, for a student of a teacher, both or
+            neither, and a study whether they count in the statistics of batch normalization; the
+            recipe's group `semisupervised` says so instead, where it is given.
         test: The same as `train`; touched once, at the end.
         task: `"binary"`, `"single_label"`, `"multi_label"`, `"semantic_segmentation"` or
             `"depth"`; found from labels and outputs when left out. Depth in whole numbers, or
@@ -114,19 +116,17 @@ def fit(
             resize=resize,
             ignore_label=ignore_label,
         )
-        session = Session(
-            problem,
-            starting_recipe(problem, stated, callbacks),
-            budget=budget,
-            epochs=epochs,
+        session_of = _sessions(
+            lambda problem: starting_recipe(problem, stated, callbacks),
             seed=seed,
+            epochs=epochs,
             memory_budget=parse_bytes(memory_budget),
             class_weight=class_weight,
-            run_dir=run_dir,
             learners=learners,
             shown=shown,
         )
-        return session.perform(callbacks, study=True)
+        session = session_of(problem, budget, run_dir=run_dir)
+        return _use.perform(session, session_of, callbacks, study=True)
 
 
 def train(
@@ -151,18 +151,17 @@ def train(
     """
     budget = _budget(time_budget, clock)
     with Progress(verbose) as shown:
-        session = Session(
-            problem,
-            _stated(recipe, (), class_weight, fixed=False),
-            budget=budget,
-            epochs=epochs,
+        stated = _stated(recipe, (), class_weight, fixed=False)
+        session_of = _sessions(
+            lambda problem: stated,
             seed=seed,
+            epochs=epochs,
             memory_budget=parse_bytes(memory_budget),
             class_weight=class_weight,
-            run_dir=run_dir,
             shown=shown,
         )
-        return session.perform(callbacks, study=False)
+        session = session_of(problem, budget, run_dir=run_dir)
+        return _use.perform(session, session_of, callbacks, study=False)
 
 
 def tune(
@@ -280,7 +279,7 @@ def plan(
             learners=learners,
             shown=shown,
         )
-        return session.plan()
+        return session.plan(_use.expected(session))
 
 
 def starting_recipe(problem: Problem, stated: Recipe, callbacks: Sequence[Any] = ()) -> Recipe:
@@ -301,13 +300,41 @@ def starting_recipe(problem: Problem, stated: Recipe, callbacks: Sequence[Any] =
     if "LearningRateScheduler" in setting:  # it says what the rate is, from the first step on
         stated = stated.keep("learning_rate")
     size = None if problem.train.endless else problem.train.count()
-    wanted = LARGEST_BATCH if size is None else max(1, size // STEPS_WANTED)
-    batch = min(LARGEST_BATCH, max(16, 2 ** int(math.log2(wanted))))
-    if size is not None:
-        batch = min(batch, size)
+    batch = starting_batch(size)
     if stated.compute.accumulate > batch:
         batch = stated.compute.accumulate
     return stated.learn("fit", optimization=optimization, compute={"batch_size": batch})
+
+
+def _sessions(recipe_of: Callable[[Problem], Recipe], *, seed: int, **options: Any) -> SessionOf:
+    """What makes the sessions of one call: its own, and that of a student.
+
+    Args:
+        recipe_of: The recipe that a problem begins with.
+        seed: Of the call.
+        **options: Of all sessions.
+    """
+    whole = seed
+
+    def made(
+        problem: Problem,
+        budget: Budget,
+        *,
+        method: str | None = None,
+        seed: int | None = None,
+        run_dir: str | Path | None = None,
+    ) -> Session:
+        recipe = recipe_of(problem)
+        return Session(
+            problem,
+            recipe if method is None else _use.told(recipe, method),
+            budget=budget,
+            seed=whole if seed is None else seed,
+            run_dir=run_dir,
+            **options,
+        )
+
+    return made
 
 
 def _budget(time_budget: str | float | None, clock: Clock | None) -> Budget:

@@ -34,6 +34,17 @@ PAGE_SECONDS = 2.5
 # where only the batch changed.
 MEASURE_SECONDS, MEASURE_SHARE, AGAIN = 3.0, 0.03, 1.0 / 3.0
 
+# The largest batch that is chosen without a study, and how many steps an epoch should have.
+LARGEST_BATCH, STEPS_WANTED = 64, 100
+
+
+def starting_batch(size: int | None) -> int:
+    """The batch that studies begin with, of a training set of so many samples or of no end."""
+    if size is None:
+        return LARGEST_BATCH
+    wanted = max(1, size // STEPS_WANTED)
+    return min(size, LARGEST_BATCH, max(16, 2 ** int(math.log2(wanted))))
+
 
 class Preparation:
     """Measures and studies until a run can begin.
@@ -75,10 +86,13 @@ class Preparation:
         self.studied = Cost()
         self.ledger: list[dict[str, Any]] = []
         self.costs: CostModel
+        self._begun = False
 
-    def study(self, study: bool) -> None:
-        """Measures, then lets every meta-learner learn or say why it does not, if asked to."""
-        known = self._known_findings() if self.store is not None else None
+    def begin(self) -> None:
+        """Measures, the first time that it is asked to."""
+        if self._begun:
+            return
+        self._begun = True
         start = self.budget.spent()
         self.measure()
         self.recipe = self.studio.recipe  # with as many micro-batches as memory asked for
@@ -86,6 +100,11 @@ class Preparation:
             {"part": "inspection", "predicted": None, "true": self.inspected},
             {"part": "measuring", "predicted": None, "true": self.budget.spent() - start},
         ]
+
+    def study(self, study: bool) -> None:
+        """Measures, then lets every meta-learner learn or say why it does not, if asked to."""
+        known = self._known_findings() if self.store is not None else None
+        self.begin()
         for learner in self.learners if study else ():
             finding = self._reusable(known, learner.key(self.studio, self.recipe))
             if finding is None:

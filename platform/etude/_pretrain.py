@@ -117,18 +117,148 @@ def pretrain(
     """
     time = Budget(None if time_budget is None else parse_duration(time_budget), clock=clock)
     _check(probe and neighbours is None, time, epochs, callbacks)
+    ready = prepared(
+        model,
+        images,
+        objective=objective,
+        batch_size=batch_size,
+        backbone=backbone,
+        policy=policy,
+        hard=hard,
+        recipe=recipe,
+        resize=resize,
+        memory_budget=parse_bytes(memory_budget),
+        seed=seed,
+    )
+    looks = None
+    if neighbours is not None:
+        looks = Neighbours(ready.backbone, *neighbours, every=every, probe=probe)
+    return ready.within(
+        time,
+        epochs,
+        callbacks=[one for one in (looks, *callbacks) if one is not None],
+        verbose=verbose,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A pre-training that can begin: a compiled Trainer, and what it trains on.
+
+    Attributes:
+        trainer: Around the backbone and its heads.
+        feed: The images.
+        batch: Images in a batch.
+        backbone: From images to features, of the model's own layers.
+        objective: Its name.
+        recipe: By which it is trained.
+        seed: Of order and views.
+        notes: What is to be said.
+    """
+
+    trainer: Pretrainer
+    feed: Feed
+    batch: int
+    backbone: Any
+    objective: str
+    recipe: Recipe
+    seed: int
+    notes: tuple[str, ...]
+
+    def steps(self, count: int, order: int = 0) -> Mapping[str, list[float]]:
+        """Trains by a whole schedule of so many steps; the history."""
+        found = self.trainer.fit(
+            self.feed.shuffled(self.batch, seed=self.seed + order),
+            steps_per_epoch=count,
+            shuffle=False,
+            verbose=0,
+        )
+        history: Mapping[str, list[float]] = found.history
+        return history
+
+    def seconds_of_a_step(self, time: Budget) -> float:
+        """As timed; no trace is left."""
+        return pacing.seconds_of_a_step(self.trainer, time, self.steps)
+
+    def within(
+        self,
+        time: Budget,
+        epochs: int | None = None,
+        *,
+        callbacks: Sequence[Any] = (),
+        verbose: Any = 0,
+    ) -> Pretraining:
+        """Trains for so many epochs or within the time, whichever ends first."""
+        frame = [side for side in self.feed.source.spec.image_shape if side is not None]
+        count = Count(frame, self.batch) if len(frame) == 3 else None
+        more = [] if count is None else [count]
+        history = self._trained(time, epochs, [*callbacks, *more], verbose)
+        notes, last = list(self.notes), history["spread"][-1]
+        if not last > COLLAPSED:
+            notes.append(
+                f"The embeddings collapsed: their spread is {last:.3f}, where 1 is even and 0 is "
+                f"all the same. A lower learning rate or another objective may help."
+            )
+        operations = None if count is None else count.total
+        return Pretraining(
+            self.objective, history, self.backbone, self.recipe, operations, tuple(notes)
+        )
+
+    def _trained(
+        self, time: Budget, epochs: int | None, callbacks: list[Any], verbose: Any
+    ) -> Mapping[str, list[float]]:
+        """The history of a training of so many epochs, or within the time."""
+        steps = max(1, (self.feed.size or 0) // self.batch)
+        if time.seconds is None:
+            epochs = epochs or DEFAULT_EPOCHS
+        else:
+            most = None if epochs is None else epochs * steps
+            paced = pacing.Paced(time, self.seconds_of_a_step(time), most)
+            epochs = max(1, math.ceil(SLACK * paced.total / steps))
+            callbacks = [*callbacks, paced]
+        found = self.trainer.fit(
+            self.feed.shuffled(self.batch, seed=self.seed),
+            epochs=epochs,
+            steps_per_epoch=steps,
+            shuffle=False,
+            callbacks=callbacks,
+            verbose=verbose,
+        )
+        history: Mapping[str, list[float]] = found.history
+        return history
+
+
+def prepared(
+    model: Any,
+    images: Any,
+    *,
+    objective: str | Objective = "simsiam",
+    batch_size: int = 128,
+    backbone: str | None = None,
+    policy: Any = "contrastive",
+    hard: HardViews | None = None,
+    recipe: Recipe | str | Path | None = None,
+    resize: Any = None,
+    memory_budget: int = 4 * 2**30,
+    seed: int = 0,
+    streamed: bool = False,
+) -> Prepared:
+    """Looks at model and images, and compiles. Arguments are those of `pretrain`.
+
+    Args:
+        streamed: Whether images are read anew for every batch, so that others of the same kind
+            need no other trace.
+    """
     model = models.take(model)
     chosen = _objective(objective)
     body = backbones.find(model, backbone)
-    budget = parse_bytes(memory_budget)
     wanted = models.wants(model)
-    opened, notes = Opener(wanted, resize, budget, None).open(
+    opened, notes = Opener(wanted, resize, memory_budget, None).open(
         images, "unlabeled", labelled=False, finite="passed over", beside=wanted
     )
     used = _recipe(recipe, batch_size, policy)
-    feed = Feed(opened.source, budget)
+    feed = Feed(opened.source, 0 if streamed else memory_budget)
     assert feed.size is not None  # what has no end was refused
-    batch = min(batch_size, feed.size)
     spec, scan = opened.source.spec, opened.scan
     trainer = Pretrainer(
         body,
@@ -139,29 +269,16 @@ def pretrain(
         seed=seed,
     )
     trainer.compile()
-    frame = [side for side in spec.image_shape if side is not None]
-    count = Count(frame, batch) if len(frame) == 3 else None
-    looks = None
-    if neighbours is not None:
-        looks = Neighbours(body, *neighbours, every=every, probe=probe)
-    history = _trained(
-        trainer,
-        feed,
-        batch,
-        time,
-        epochs,
-        callbacks=[one for one in (looks, *callbacks, count) if one is not None],
+    return Prepared(
+        trainer=trainer,
+        feed=feed,
+        batch=min(batch_size, feed.size),
+        backbone=body,
+        objective=chosen.name,
+        recipe=used,
         seed=seed,
-        verbose=verbose,
+        notes=tuple(notes),
     )
-    last = history["spread"][-1]
-    if not last > COLLAPSED:
-        notes.append(
-            f"The embeddings collapsed: their spread is {last:.3f}, where 1 is even and 0 is all "
-            f"the same. A lower learning rate or another objective may help."
-        )
-    operations = None if count is None else count.total
-    return Pretraining(chosen.name, history, body, used, operations, tuple(notes))
 
 
 def _check(blind: bool, time: Budget, epochs: int | None, callbacks: Sequence[Any]) -> None:
@@ -186,43 +303,6 @@ def _check(blind: bool, time: Budget, epochs: int | None, callbacks: Sequence[An
             received="`time_budget`",
             advice="give `epochs` alone, or leave the callback out",
         )
-
-
-def _trained(
-    trainer: Pretrainer,
-    feed: Feed,
-    batch: int,
-    time: Budget,
-    epochs: int | None,
-    *,
-    callbacks: list[Any],
-    seed: int,
-    verbose: Any,
-) -> Mapping[str, list[float]]:
-    """The history of a training of so many epochs, or within the time."""
-    steps = max(1, (feed.size or 0) // batch)
-    if time.seconds is None:
-        epochs = epochs or DEFAULT_EPOCHS
-    else:
-
-        def some(count: int) -> None:
-            data = feed.shuffled(batch, seed=seed)
-            trainer.fit(data, steps_per_epoch=count, shuffle=False, verbose=0)
-
-        most = None if epochs is None else epochs * steps
-        paced = pacing.Paced(time, pacing.seconds_of_a_step(trainer, time, some), most)
-        epochs = max(1, math.ceil(SLACK * paced.total / steps))
-        callbacks = [*callbacks, paced]
-    found = trainer.fit(
-        feed.shuffled(batch, seed=seed),
-        epochs=epochs,
-        steps_per_epoch=steps,
-        shuffle=False,
-        callbacks=callbacks,
-        verbose=verbose,
-    )
-    history: Mapping[str, list[float]] = found.history
-    return history
 
 
 def _objective(given: str | Objective) -> Objective:

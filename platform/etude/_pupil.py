@@ -8,13 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from etude._fit import fit
-from etude.budget import parse_bytes
 from etude.data._base import Arrays, Source
 from etude.errors import DataError, ModelError
 from etude.inspection import compiled, outputs
 from etude.problem import Problem
-from etude.report import Report
 from etude.ssl import pseudo_labels
 from etude.training.checks import is_crossentropy
 
@@ -55,43 +52,25 @@ class Lessons:
 class Pupil:
     """A model, its data in memory, and how they are brought together for a student.
 
-    Arguments are those of `fit`.
+    Args:
+        problem: What is learned from what.
+        limit: Bytes that a set may take.
+        ignore_label: As of `fit`.
+
+    Raises:
+        DataError: A set does not fit into memory.
+        ModelError: The task has no classes.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        train: Any,
-        validation: Any,
-        unlabeled: Any,
-        *,
-        task: str | None,
-        seed: int,
-        validation_split: float,
-        memory_budget: str | int,
-        resize: Any,
-        ignore_label: int | None,
-    ) -> None:
-        limit = parse_bytes(memory_budget)
-        self.problem = Problem.inspect(
-            model,
-            train,
-            validation,
-            unlabeled,
-            task,
-            seed=seed,
-            validation_split=validation_split,
-            memory_budget=limit,
-            resize=resize,
-            ignore_label=ignore_label,
-        )
-        if self.problem.task.classes() is None:
+    def __init__(self, problem: Problem, *, limit: int, ignore_label: int | None) -> None:
+        if problem.task.classes() is None:
             raise ModelError(
-                f"A teacher cannot teach task {self.problem.task.name!r}.",
+                f"A teacher cannot teach task {problem.task.name!r}.",
                 required="a task with classes, of which a teacher is sure or not",
-                received=f"task {self.problem.task.name!r}",
+                received=f"task {problem.task.name!r}",
                 advice="train on the labels that there are, by `etude.fit`",
             )
+        self.problem = problem
         self.notes = list(self.problem.notes)
         self.model = self.problem.model
         self.initial = self.model.get_weights()
@@ -242,9 +221,24 @@ class Pupil:
             return labels.astype(np.float32)
         return np.eye(self.classes, dtype=np.float32)[labels.reshape(-1).astype(np.int64)]
 
-    def joined(self, lessons: Lessons, share: float) -> Arrays:
-        """Labelled samples, repeated so that they are at least a share, and a teacher's."""
-        own, others = self.train, self.unlabelled
+    def joined(
+        self,
+        lessons: Lessons,
+        share: float,
+        *,
+        own: Arrays | None = None,
+        others: Array | None = None,
+    ) -> Arrays:
+        """Labelled samples, repeated so that they are at least a share, and a teacher's.
+
+        Args:
+            lessons: What the teacher says.
+            share: Of labelled samples.
+            own: These, if they are not all of the problem's.
+            others: The images that the lessons are of, if they are not all without labels.
+        """
+        own = self.train if own is None else own
+        others = self.unlabelled if others is None else others
         assert others is not None
         times = pseudo_labels.repeated(len(own), len(lessons.images), share)
         again = np.tile(np.arange(len(own)), times)
@@ -256,35 +250,36 @@ class Pupil:
             joined_weights(kept, len(lessons.images)),
         )
 
-    def trained(self, data: Arrays | None, **arguments: Any) -> Report:
-        """A call of `fit` from the weights that the model was passed with.
+    def in_rows(self, labelled: Arrays) -> Arrays:
+        """Labelled samples in the form of a student's."""
+        if not self.soft:
+            return labelled
+        return dataclasses.replace(labelled, labels=self.rows(labelled.labels))
+
+    def lesson(
+        self, data: Arrays | None, held: Arrays | None = None
+    ) -> tuple[Any, Any, dict[str, Any]]:
+        """What the model is to be trained on: both sets, and what else an inspection is told.
+
+        The model tells from then on what goes with them.
 
         Args:
             data: A student's; `None` for the labelled samples.
-            **arguments: Of `fit`.
+            held: The validation data, if they are not those of the problem.
         """
-        self.model.set_weights(self.initial)
-        own = self.problem.compiled
-        held, task, ignore = self.validation, self.problem.task, self.problem.task.evidence.ignore
-        labels = held.labels
+        own, task = self.problem.compiled, self.problem.task
+        held, ignore = held or self.validation, task.evidence.ignore
         if data is not None:
             ignore = self.ignore if task.name == "semantic_segmentation" else None
+            held = self.in_rows(held)
             if self.soft:
-                labels = self.rows(labels)
                 own = dataclasses.replace(
                     own, loss=None, family=None, metrics=(), weighted_metrics=()
                 )
         if getattr(self.model, "compiled", False):
             compiled.remember(self.model, own)
-        return fit(
-            self.model,
-            _tuple(self.train if data is None else data),
-            _tuple(dataclasses.replace(held, labels=labels)),
-            task=task.name,
-            ignore_label=ignore,
-            memory_budget=4 * self.limit,
-            **arguments,
-        )
+        options = {"task": task.name, "ignore_label": ignore, "memory_budget": 4 * self.limit}
+        return _tuple(self.train if data is None else data), _tuple(held), options
 
     def hand_back(self) -> None:
         """Compiles the model for the user's own labels, as `fit` leaves it."""

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from etude._fit import fit
 from etude._pupil import Lessons, Pupil, joined_weights
-from etude.budget import Budget, Clock, parse_duration
+from etude.budget import Budget, Clock, parse_bytes, parse_duration
 from etude.data._base import Arrays
 from etude.errors import BudgetError, DataError, RecipeError
 from etude.inspection import compiled
+from etude.problem import Problem
 from etude.recipe import Recipe
 from etude.report import Report
 
@@ -135,7 +137,7 @@ def noisy_student(
     """
     budget = Budget(None if time_budget is None else parse_duration(time_budget), clock=clock)
     _check(rounds, threshold, labelled_share)
-    pupil = Pupil(
+    pupil = _pupil(
         model,
         train,
         validation,
@@ -160,7 +162,7 @@ def noisy_student(
     def trained(data: Arrays | None, given: Recipe, lessons: Lessons | None) -> None:
         nonlocal best
         time = {} if budget.seconds is None else {"time_budget": _part(budget, fits - len(done))}
-        report = pupil.trained(data, recipe=given, seed=seed + len(done), **time, **arguments)
+        report = _trained(pupil, data, recipe=given, seed=seed + len(done), **time, **arguments)
         score = pupil.score()
         found = {} if lessons is None else lessons.told()
         better = not done or pupil.beats(score, [one.score for one in done])
@@ -265,7 +267,7 @@ def distill(
             received=repr(alpha),
             advice="mend the value",
         )
-    pupil = Pupil(
+    pupil = _pupil(
         model,
         train,
         validation,
@@ -294,7 +296,8 @@ def distill(
         images, rows = np.concatenate([images, pupil.unlabelled]), np.concatenate([rows, more])
         weights = joined_weights(own, len(more))
     time = {} if budget.seconds is None else {"time_budget": _part(budget, 1)}
-    report = pupil.trained(
+    report = _trained(
+        pupil,
         Arrays(images, rows.astype(np.float32), weights),
         recipe=recipe,
         keep=list(keep),
@@ -308,6 +311,45 @@ def distill(
     )
     pupil.hand_back()
     return dataclasses.replace(report, notes=(*report.notes, *pupil.notes))
+
+
+def _pupil(
+    model: Any,
+    train: Any,
+    validation: Any,
+    unlabeled: Any,
+    *,
+    memory_budget: str | int,
+    task: str | None,
+    ignore_label: int | None,
+    **options: Any,
+) -> Pupil:
+    """A model and its data, looked at. Arguments are those of `fit`."""
+    limit = parse_bytes(memory_budget)
+    problem = Problem.inspect(
+        model,
+        train,
+        validation,
+        unlabeled,
+        task,
+        memory_budget=limit,
+        ignore_label=ignore_label,
+        **options,
+    )
+    return Pupil(problem, limit=limit, ignore_label=ignore_label)
+
+
+def _trained(pupil: Pupil, data: Arrays | None, **arguments: Any) -> Report:
+    """A call of `fit` from the weights that the model was passed with.
+
+    Args:
+        pupil: The model.
+        data: A student's; `None` for the labelled samples.
+        **arguments: Of `fit`.
+    """
+    pupil.model.set_weights(pupil.initial)
+    train, held, options = pupil.lesson(data)
+    return fit(pupil.model, train, held, **options, **arguments)
 
 
 def _check(rounds: int, threshold: float | None, share: float) -> None:

@@ -84,11 +84,12 @@ class Session:
                 advice="give more time",
             )
         _check_smoothing(problem, recipe)
-        if problem.unlabeled is None and recipe.semisupervised.batch_norm != OFF:
+        counted = recipe.semisupervised.batch_norm != OFF or recipe.semisupervised.method != "none"
+        if problem.unlabeled is None and counted:
             raise unlabelled.missing(recipe)
         if isinstance(class_weight, Mapping):
             self.notes.append(f"Classes are weighted as given: {dict(class_weight)}.")
-        self.problem, self.budget = problem, budget
+        self.problem, self.budget, self.memory_budget = problem, budget, memory_budget
         seed = seed_number(seed)
         self.epochs, self.seed, self.shown = epochs, seed, shown
         inspected = budget.spent()
@@ -125,6 +126,24 @@ class Session:
             inspected=inspected,
         )
 
+    def begun(self) -> bool:
+        """Whether training has begun in an earlier call, which goes on."""
+        return self.store is not None and self.store.begun()
+
+    def adopt(self, finding: Finding, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Takes over what was found before all studies.
+
+        Args:
+            finding: What.
+            rows: What it cost, for the ledger.
+        """
+        prepared = self.prepared
+        prepared.findings.append(finding)
+        prepared.ledger += [dict(row) for row in rows]
+        self.shown.finding(finding)
+        prepared.recipe = finding.apply(prepared.recipe)
+        self.studio.build(prepared.recipe)
+
     # -- The three uses ------------------------------------------------------------------
 
     def perform(self, callbacks: Sequence[Any], *, study: bool) -> Report:
@@ -143,23 +162,33 @@ class Session:
     def tune(self) -> Tuning:
         """Studies only."""
         self.prepared.study(True)
+        if self.problem.unlabeled is not None:
+            self.notes.append(
+                "Whether images without labels are for pre-training or for a student is tried by "
+                "`fit` alone: here they are studied for the statistics of batch normalization."
+            )
         return Tuning(
-            problem=self._facts(),
+            problem=self.facts(),
             recipe=self.prepared.recipe,
             findings=tuple(self.prepared.findings),
             notes=(*self.notes, *self.studio.events),
             costs=self.prepared.ledger,
         )
 
-    def plan(self) -> Plan:
-        """Measures only."""
+    def plan(self, ahead: Mapping[str, float]) -> Plan:
+        """Measures only.
+
+        Args:
+            ahead: Seconds of what comes before the studies, by name.
+        """
         prepared = self.prepared
         costs = prepared.measure()
         measuring = self.budget.spent() - prepared.inspected
         seconds = {"inspection": prepared.inspected, "measuring": measuring}
+        seconds |= ahead
         expected = prepared.expected()
         seconds |= {f"study: {name.replace('_', ' ')}": part for name, part in expected.items()}
-        schedule = self._schedule(sum(expected.values()))
+        schedule = self._schedule(sum(expected.values()) + sum(ahead.values()))
         evaluations = math.ceil(schedule.total_steps / schedule.segment / schedule.evaluate_every)
         seconds |= {
             "training": schedule.total_steps * costs.step,
@@ -167,7 +196,7 @@ class Session:
             "finish": costs.finish,
         }
         return Plan(
-            problem=self._facts(),
+            problem=self.facts(),
             recipe=self.prepared.recipe,
             steps=schedule.total_steps,
             epochs=schedule.epochs,
@@ -175,7 +204,7 @@ class Session:
             notes=(*self.notes, *self.studio.events),
         )
 
-    def _facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """What was found of the problem; the notes stand beside it."""
         return {**self.problem.facts, "fingerprint": self.problem.fingerprint()}
 
@@ -328,7 +357,7 @@ class Session:
         )
         done = progress.step / progress.schedule.steps_per_epoch
         report = Report(
-            problem=self._facts(),
+            problem=self.facts(),
             recipe=self.prepared.recipe,
             outcome=outcome,
             history=progress.history,

@@ -173,10 +173,15 @@ class Semisupervised:
             `"two_step"`, statistics of both from a pass of their own, constants for the gradient;
             or `"straight_through"`, the same with the gradient of the labelled samples' own.
         unlabeled: How many of them come with a batch, over its size.
+        method: What `fit` does with them before and after a training: nothing (`"none"`),
+            pre-training of the backbone (`"pretrained"`), a student that learns from what the
+            model says of them (`"noisy_student"`), or one after the other
+            (`"pretrained_noisy_student"`). A Trainer by itself does nothing of it.
     """
 
     batch_norm: str = "labelled"
     unlabeled: float = 1.0
+    method: str = "none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,6 +247,12 @@ _CHOICES: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
         "sampling.class_weight": ("none", "balanced"),
         "sampling.draws": ("own", "systematic", "independent"),
         "semisupervised.batch_norm": ("labelled", "joint", "two_step", "straight_through"),
+        "semisupervised.method": (
+            "none",
+            "pretrained",
+            "noisy_student",
+            "pretrained_noisy_student",
+        ),
     }
 )
 

@@ -357,6 +357,25 @@ def test_tau_stands_beside_the_threshold_above_which_sampling_pays() -> None:
     assert title(figures.draw(off)).startswith("Samples are drawn evenly")
 
 
+def test_each_trial_stands_with_what_may_be_chance() -> None:
+    finding = evidence.unlabeled_use()
+    differences, scores = figures.draw(finding).axes
+    rows = finding.evidence["arms"]
+    tried = [row for row in rows if "difference" in row]
+    (other,), kept = labelled(differences, "not adopted"), labelled(differences, "adopted")
+    assert point_of(other)[1] == tried[0]["difference"] == 0.04
+    assert [point_of(line)[1] for line in kept] == [row["difference"] for row in tried[1:]]
+    bars = [line for line in differences.lines if len(line.get_xdata()) == 2][:3]
+    for bar, row in zip(bars, tried, strict=True):
+        reach = row["bound"] * row["error"]
+        low, high = row["difference"] - reach, row["difference"] + reach
+        assert list(bar.get_ydata()) == pytest.approx([low, high])
+    drawn = [point_of(line)[1] for line in scores.lines]
+    assert drawn == [row["score"] for row in rows]
+    nothing = dataclasses.replace(finding, changes={})
+    assert title(figures.draw(nothing)).endswith("no gain")
+
+
 def test_distances_stand_beside_those_by_chance_and_forms_by_what_they_change() -> None:
     finding = evidence.unlabeled()
     left, right = figures.draw(finding).axes
@@ -597,6 +616,7 @@ NEEDED: dict[str, set[tuple[Any, ...]]] = {
     "sampling": {("taus",), ("speed_ups",)},
     "sampled": {("epochs",), ("taus",)},
     "unlabeled": {("gaps",), ("forms",)},
+    "unlabeled_use": {("arms",)},
     "length": {("shares",)},
 }
 

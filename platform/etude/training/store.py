@@ -102,6 +102,10 @@ class Store:
         path = self.folder / FINDINGS
         return dict(read_json(path)) if path.exists() else {}
 
+    def begun(self) -> bool:
+        """Whether training has begun."""
+        return (self.folder / STATE).exists()
+
     def state(self) -> tuple[snapshot.State, dict[str, Any]] | None:
         """The latest state of training, or `None` when training has not begun."""
         path = self.folder / STATE

@@ -60,7 +60,7 @@ FREE = frozenset(
     | {f"optimization.{name}" for name in ("momentum_high", "batch_norm_momentum", "epochs")}
     | {f"sampling.{name}" for name in ("presample", "threshold", "exponent", "smoothing")}
     | {f"sampling.{name}" for name in ("warm_up", "cool_down", "forward", "fixed", "noise", "rate")}
-    | {"compute.batch_size", "augmentation.policy"}
+    | {"compute.batch_size", "augmentation.policy", "semisupervised.method"}
 )
 # Those of a step that is open to any policy.
 OPEN = frozenset(("regularization.label_smoothing", "regularization.dropout"))
@@ -639,6 +639,46 @@ class Studio:
             self._begin(0, steps)
             self._fit(steps, [Reader(self.trainer, None, self.on_step)], order=order)
             return self._sample_losses(samples)
+
+    @contextlib.contextmanager
+    def trained_on(
+        self,
+        samples: Source,
+        steps: int,
+        *,
+        batch: int,
+        order: int,
+        weights: Sequence[np.ndarray[Any, Any]],
+    ) -> Iterator[None]:
+        """Trains on other samples of the same kind, by a whole schedule of so many steps.
+
+        Within the context the model is so trained; everything is put back after. Where the data
+        are read anew for every batch, as with a `memory_budget` of 0, this needs no other trace.
+
+        Args:
+            samples: In the place of the training set.
+            steps: How many.
+            batch: Samples in a batch.
+            order: Which order of samples.
+            weights: Of the model, that it begins with.
+        """
+        feed, streams = self.train, self._streams
+        with isolated(self.trainer):
+            self.problem.model.set_weights(list(weights))
+            self.train, self._streams = Feed(samples, self.train.limit), {}
+            multiple = self.recipe.compute.steps_per_execution
+            steps = math.ceil(steps / multiple) * multiple
+            try:
+                self._begin(0, steps)
+                reader = Reader(self.trainer, None, self.on_step)
+                self._fit(steps, [reader], batch=batch, order=order)
+                yield
+            finally:
+                self.train, self._streams = feed, streams
+
+    def judged(self, samples: int) -> tuple[np.ndarray[Any, Any], dict[str, float]]:
+        """Losses as of `attempt`, and all metrics, of the weights as they are now."""
+        return self._sample_losses(samples), self.evaluate()
 
     def cannot_normalize(self) -> str | None:
         """Why images without labels cannot count in statistics; `None` where they can."""

@@ -126,8 +126,9 @@ def missing(recipe: Recipe) -> RecipeError:
     return RecipeError(
         "The recipe counts on images without labels.",
         required="`fit(..., unlabeled=images)`",
-        received=f"none, and semisupervised.batch_norm: {recipe.semisupervised.batch_norm}",
-        advice="pass them, or set semisupervised.batch_norm to labelled",
+        received=f"none, and semisupervised.batch_norm: {recipe.semisupervised.batch_norm}, "
+        f"semisupervised.method: {recipe.semisupervised.method}",
+        advice="pass them, or set semisupervised.batch_norm to labelled and its method to none",
     )
 
 

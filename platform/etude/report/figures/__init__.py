@@ -30,6 +30,7 @@ from etude.report.figures import (
     sampled,
     sampling,
     unlabeled,
+    unlabeled_use,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ FIGURES: Mapping[str, Callable[[Finding], Figure | None]] = {
     "sampling": sampling.draw,
     "sampled": sampled.draw,
     "unlabeled": unlabeled.draw,
+    "unlabeled_use": unlabeled_use.draw,
     "length": length.draw,
 }
 """What draws a finding, by the name of its meta-learner."""
