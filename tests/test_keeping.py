@@ -85,19 +85,31 @@ def test_the_list_is_all_that_studies_may_set() -> None:
     assert all(VALUES[path] != value for path, value in Recipe().values().items() if path in sets)
 
 
+# Numbers of sampling go together: without a strategy there is nothing for them to do.
+SAMPLING = [path for path in VALUES if path.startswith("sampling.")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", VALUES)
+@pytest.mark.parametrize(
+    "given",
+    [SAMPLING[:1], SAMPLING[1:], *([path] for path in VALUES if path not in SAMPLING)],
+    ids=lambda given: given[0],
+)
 def test_a_value_of_a_recipe_stays_through_all_studies(
-    path: str, monkeypatch: pytest.MonkeyPatch
+    given: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    group, name = path.split(".")
     options: dict[str, Any] = {}
-    if group == "semisupervised":
-        options["unlabeled"] = helpers.images(60, seed=3)[0]
-    tuning = tune(monkeypatch, recipe=Recipe().give(**{group: {name: VALUES[path]}}), **options)
-    assert tuning.recipe.values()[path] == VALUES[path]
-    assert tuning.recipe.is_given(path)
-    assert not any(path in paths(f.writes, f.changes) for f in tuning.findings)
+    recipe = Recipe()
+    for path in given:
+        group, name = path.split(".")
+        recipe = recipe.give(**{group: {name: VALUES[path]}})
+        if group == "semisupervised":
+            options["unlabeled"] = helpers.images(60, seed=3)[0]
+    tuning = tune(monkeypatch, recipe=recipe, **options)
+    for path in given:
+        assert tuning.recipe.values()[path] == VALUES[path]
+        assert tuning.recipe.is_given(path)
+        assert not any(path in paths(f.writes, f.changes) for f in tuning.findings)
 
 
 @pytest.mark.slow
