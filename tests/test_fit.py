@@ -186,7 +186,7 @@ def test_tune_then_train_in_one_process() -> None:
     assert helpers.difference(before, helpers.weights(model)) == 0.0
     assert [finding.learner for finding in tuning.findings] == [
         "compute", "optimizer", "batch_size", "learning_rate", "augmentation", "descent",
-        "unlabeled", "length",
+        "unlabeled", "sampling", "length",
     ]  # fmt: skip
     assert "without labels" in found(tuning, "unlabeled").why
     assert found(tuning, "learning_rate").true.steps > 0
