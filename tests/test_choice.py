@@ -382,6 +382,7 @@ def test_a_killed_call_goes_on(
     assert report.budget["seconds"] <= 30.0
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
     told = Told(monkeypatch, machine, {})
     told.failing[PRETRAINED, 0] = RecipeError("It is not so.", required="", received="", advice="")
