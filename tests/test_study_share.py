@@ -51,7 +51,7 @@ def network() -> keras.Model:
     [
         (20.0, {"learning_rate", "length"}),
         (60.0, {"batch_size", "learning_rate", "augmentation", "length"}),
-        (400.0, set(META_LEARNERS) - {"unlabeled"}),  # there are none
+        (600.0, set(META_LEARNERS) - {"unlabeled"}),  # there are none
     ],
 )
 def test_studies_keep_to_their_share_and_to_their_word(

@@ -30,9 +30,11 @@ MEASURED = 3.0
 TIMED_SECONDS, LEAST_TIMED, MOST_TIMED = 0.15, 10, 200
 # Steps of a miniature of the run, and passes over the part of the data that it sees, at most.
 LEAST_STEPS, MOST_STEPS, PASSES, LEAST_PART = 80, 320, 30.0, 256
-# How often τ is looked at while a miniature is watched, of how many training samples each time, and
-# what a look takes beside a forward pass of them.
-LOOKS, LOOKED, LOOK_SECONDS = 8, 512, 0.05
+# How often τ is looked at while a miniature is watched, and of how many training samples each time.
+LOOKS, LOOKED = 8, 256
+# Seconds that a batch of them takes beside its forward pass, as nothing of it is compiled: without
+# augmentation and with it; and those in which transforms are compiled for batches of that size.
+CALL_SECONDS, AUGMENTED_SECONDS, TRANSFORMS_SECONDS = 0.05, 0.1, 2.0
 # What all of it may take of the training, where it is not known yet what it promises.
 HOPED = 0.1
 # Validation samples that trials are scored on, and how many there must be.
@@ -331,8 +333,7 @@ def _plan(studio: Studio, planned: Planned) -> Plan:
     timed = int(np.clip(math.ceil(TIMED_SECONDS / costs.step), LEAST_TIMED, MOST_TIMED))
     passes = 4.0 * MEASURED + PRESAMPLES[-1]  # of scoring, beside eight steps
     timing = TRACE * costs.compile + timed * costs.step * (8.0 + SCORING * passes)
-    scored = math.ceil(LOOKED / studio.evaluation_batch) * studio.evaluation_batch / whole
-    looking = LOOKS * (LOOK_SECONDS + SCORING * scored * costs.step)
+    looking = _looking_seconds(studio, planned)
     scoring = scoring_seconds(studio, planned, SAMPLES)
     steps = int((allowance - timing - looking - 5.0 * scoring) / (5.0 * costs.step))
     steps = int(np.clip(steps, LEAST_STEPS, MOST_STEPS))
@@ -341,6 +342,15 @@ def _plan(studio: Studio, planned: Planned) -> Plan:
     part = int(np.clip(math.ceil(steps * whole / epochs), min(LEAST_PART, most), most))
     one = steps * costs.step + scoring
     return Plan(steps, part, timed, looking + one, timing, 4.0 * one)
+
+
+def _looking_seconds(studio: Studio, planned: Planned) -> float:
+    """What all looks at τ take, about."""
+    size, recipe = studio.evaluation_batch, studio.recipe
+    augments = recipe.augmentation.policy.draws_anything
+    each = AUGMENTED_SECONDS if augments else CALL_SECONDS
+    each += SCORING * size / recipe.compute.batch_size * planned.costs.step
+    return LOOKS * math.ceil(LOOKED / size) * each + (TRANSFORMS_SECONDS if augments else 0.0)
 
 
 def _hoped(strategy: Presampled, recipe: Recipe, noise: float | None) -> Rule:
