@@ -1,7 +1,7 @@
 """Three accelerations of pre-training, alone and together: the thesis' table 3.3 in small.
 
 10,000 images of CIFAR-10 without their labels train a ResNet-9's backbone. The baseline: Nesterov
-momentum of .9 at .06 for a batch of 128, on a cosine. `cycle`: Fixed 1-cycle, twice the rate,
+momentum of .9 at .3 for a batch of 128, on a cosine. `cycle`: Fixed 1-cycle, twice the rate,
 momentum from .95 to .85 and back against it. `progressive`: growing images, changes of colour that
 grow with them. `hard`: six views, of which the hardest pair is trained on. An accelerated arm ends,
 and its schedule with it, after `--share` of the baseline's epochs.
@@ -33,8 +33,9 @@ from _rows import clock, kept, network, note, options, photos, same, table
 import keras  # isort: skip
 
 import etude
-from etude._pretrain import PER, RATE
+from etude._pretrain import PER
 from etude.inspection import backbone as backbones
+from etude.ssl.objectives.simsiam import SimSiam
 from etude.training.pretrainer import Count, Neighbours
 
 ARMS: Mapping[str, frozenset[str]] = {
@@ -241,7 +242,9 @@ def main() -> None:
     made.add_argument("--epochs", type=int, default=60, help="of the baseline")
     made.add_argument("--share", type=float, default=0.4, help="of them for accelerated arms")
     made.add_argument("--warmup", type=float, default=1 / 6, help="the share of a run that rises")
-    made.add_argument("--rate", type=float, default=RATE, help="of the baseline, for 128 images")
+    made.add_argument(
+        "--rate", type=float, default=SimSiam.rate, help="of the baseline, for 128 images"
+    )
     made.add_argument("--peak", type=float, default=2.0, help="times the rate, of 1-cycle")
     made.add_argument("--views", type=int, default=6)
     made.add_argument("--resolution", type=float, default=0.5, help="of the scoring")

@@ -24,6 +24,7 @@ from learning_rate import cifar
 from time_to_accuracy import test_part
 
 import etude
+from etude._pretrain import PER
 from etude.inspection import backbone as backbones
 from etude.ssl.objectives import OBJECTIVES
 from etude.training.pretrainer import Neighbours
@@ -49,14 +50,31 @@ def trained(arm: str, args: argparse.Namespace, train: Any, seed: int) -> dict[s
         trainer.fit(x, y, batch_size=args.batch, epochs=args.epochs, verbose=0)
     elif arm != "random":
         result = etude.pretrain(
-            model, x, objective=arm, epochs=args.epochs, batch_size=args.batch, seed=seed, verbose=0
-        )
+            model, x, objective=arm, epochs=args.epochs, batch_size=args.batch, seed=seed,
+            verbose=0, recipe=told(args),
+        )  # fmt: skip
         found = {
+            "rate": args.rate,
             "loss": result.history["loss"][-1],
             "spread": result.history["spread"][-1],
             "flops": result.flops,
         }
     return {"model": model, "seconds": time.monotonic() - start, **found}
+
+
+def told(args: argparse.Namespace) -> etude.Recipe | None:
+    """What `etude.pretrain` takes by itself, but for the rate."""
+    if args.rate is None:
+        return None
+    return etude.Recipe().give(
+        optimization={
+            "optimizer": "nesterov",
+            "learning_rate": args.rate * args.batch / PER,
+            "momentum": 0.9,
+            "weight_decay": 5e-4,
+            "schedule": "cosine",
+        }
+    )
 
 
 def main() -> None:
@@ -69,6 +87,7 @@ def main() -> None:
     made.add_argument("--images", type=int, default=10_000)
     made.add_argument("--epochs", type=int, default=30)
     made.add_argument("--batch", type=int, default=128)
+    made.add_argument("--rate", type=float, help="of objectives, for 128 images; the default's")
     made.add_argument("--keep", type=Path, help="a file of rows: read first, then added to")
     args = made.parse_args()
     if args.quick:
@@ -94,9 +113,9 @@ def main() -> None:
         for name in ("knn_accuracy", "probe_accuracy"):
             mean, half = interval([row[name] for row in rows if row["arm"] == arm])
             means[f"{arm} {name}"] = {"mean": mean, "half": half}
-        told = (f"{100 * means[f'{arm} {name}']['mean']:.1f}" for name in
+        said = (f"{100 * means[f'{arm} {name}']['mean']:.1f}" for name in
                 ("knn_accuracy", "probe_accuracy"))  # fmt: skip
-        print(arm, *told)
+        print(arm, *said)
     finish("objectives", quick=args.quick, means=means)
 
 

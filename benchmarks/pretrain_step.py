@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 from scipy import stats  # type: ignore[import-untyped, unused-ignore]
 
-from etude._pretrain import PER, RATE, _recipe
+from etude._pretrain import PER, _recipe
 from etude.augment import Augment
 from etude.ssl.objectives import OBJECTIVES
 from etude.training.pretrainer import Count, Pretrainer, built
@@ -54,8 +54,8 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
 
 def ours(args: argparse.Namespace, objective: str, now: Callable[[], float]) -> Segment:
     """Segments of `Pretrainer.fit`."""
-    recipe = _recipe(None, args.batch, "contrastive")
     made = OBJECTIVES[objective]()
+    recipe = _recipe(None, made.rate, args.batch, "contrastive")
     trainer = Pretrainer(backbone(args), made, recipe, value_range=(0, 255))
     trainer.compile()
     images = feed(args)
@@ -81,7 +81,7 @@ def by_hand(args: argparse.Namespace, objective: str, now: Callable[[], float]) 
     predictor = built(heads.predictor, heads.projector.widths[-1], 1)
     online = [*body.trainable_variables, *projector.trainable_variables]
     weights = [*online, *predictor.trainable_variables]
-    rate = keras.optimizers.schedules.CosineDecay(RATE * args.batch / PER, args.steps)
+    rate = keras.optimizers.schedules.CosineDecay(heads.rate * args.batch / PER, args.steps)
     optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=5e-4)
     optimizer.build(weights)
     augment = Augment("contrastive", value_range=(0, 255), seed=0)

@@ -17,7 +17,7 @@ from etude._choice import BOTH, NONE, PRETRAINED, STUDENT, Outcome
 from etude._pupil import Pupil
 from etude._session import Session
 from etude.data._base import Arrays
-from etude.errors import RecipeError
+from etude.errors import RecipeError, RunError
 from etude.recipe import Recipe
 from etude.report import Report
 from etude.training.pretrainer import Pretrainer
@@ -421,6 +421,19 @@ def test_where_nothing_can_be_chosen_it_is_said(
     assert found(report).why.startswith("Not tried: ")
     assert why in found(report).why
     assert report.recipe.semisupervised.method == NONE
+
+
+@pytest.mark.slow
+def test_a_pretraining_that_diverges_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, machine: Machine
+) -> None:
+    def diverged(self: Any, *args: Any, **options: Any) -> Any:
+        raise RunError("It diverged.", required="", received="nan in epoch 3", advice="")
+
+    monkeypatch.setattr(_use.Prepared, "within", diverged)
+    report = fitted(machine, recipe=Recipe().give(semisupervised={"method": PRETRAINED}))
+    assert "Training began without it: it diverged, nan in epoch 3." in report.notes
+    assert report.budget["steps"] > 0
 
 
 @pytest.mark.slow

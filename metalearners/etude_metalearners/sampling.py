@@ -31,7 +31,7 @@ TIMED_SECONDS, LEAST_TIMED, MOST_TIMED = 0.15, 10, 200
 # Steps of a miniature of the run, and passes over the part of the data that it sees, at most.
 LEAST_STEPS, MOST_STEPS, PASSES, LEAST_PART = 80, 320, 30.0, 256
 # How often τ is looked at while a miniature is watched, and of how many training samples each time.
-LOOKS, LOOKED = 8, 256
+LOOKS, LOOKED = 8, 128
 # Seconds that a batch of them takes beside its forward pass, as nothing of it is compiled: without
 # augmentation and with it; and those in which transforms are compiled for batches of that size.
 CALL_SECONDS, AUGMENTED_SECONDS, TRANSFORMS_SECONDS = 0.05, 0.1, 2.0
@@ -108,7 +108,7 @@ class Sampling(MetaLearner):
         "noise",
         "rate",
     )
-    gain: ClassVar[float] = 0.04
+    gain: ClassVar[float] = 0.02
 
     def cost(self, studio: Studio, recipe: Recipe, planned: Planned) -> Cost:
         """Of watching, which is all of it for most problems."""
@@ -155,7 +155,15 @@ class Sampling(MetaLearner):
         if own.presample is not None and recipe.is_given("sampling.presample"):
             sizes = (own.presample,)
         shares: dict[float | None, float] = {}
-        watched = studio.watch(recipe, plan.steps, order=0, looks=LOOKS, looked=LOOKED, **options)
+
+        def promising(taus: Floats, noise: float | None) -> bool:
+            """Whether trials may follow, which are held against the losses of what was watched."""
+            rule = _hoped(strategy, recipe, noise)
+            return rule.speed_up(taus, rule.best(taus, sizes)) >= WORTH
+
+        watched = studio.watch(
+            recipe, plan.steps, order=0, looks=LOOKS, looked=LOOKED, wanted=promising, **options
+        )
         rule = _hoped(strategy, recipe, watched.noise)
         steps, best, tried, timed = plan.steps, rule.best(watched.taus, sizes), heats.Heats(), False
 
@@ -303,7 +311,8 @@ class Plan:
         part: Samples of the training set that it sees.
         timed: Steps of a measurement of time.
         watching: Seconds that watching takes, about.
-        timing: The same of tracing and timing steps that choose samples.
+        timing: The same of scoring what was watched, and of tracing and timing steps that choose
+            samples.
         trying: The same of four more miniatures.
     """
 
@@ -332,16 +341,16 @@ def _plan(studio: Studio, planned: Planned) -> Plan:
     allowance = min(planned.allowance, HOPED * planned.seconds)
     timed = int(np.clip(math.ceil(TIMED_SECONDS / costs.step), LEAST_TIMED, MOST_TIMED))
     passes = 4.0 * MEASURED + PRESAMPLES[-1]  # of scoring, beside eight steps
-    timing = TRACE * costs.compile + timed * costs.step * (8.0 + SCORING * passes)
-    looking = _looking_seconds(studio, planned)
     scoring = scoring_seconds(studio, planned, SAMPLES)
-    steps = int((allowance - timing - looking - 5.0 * scoring) / (5.0 * costs.step))
+    timing = scoring + TRACE * costs.compile + timed * costs.step * (8.0 + SCORING * passes)
+    looking = _looking_seconds(studio, planned)
+    steps = int((allowance - timing - looking - 4.0 * scoring) / (5.0 * costs.step))
     steps = int(np.clip(steps, LEAST_STEPS, MOST_STEPS))
     epochs = max(1e-9, min(PASSES, planned.steps * whole / size))
     most = min(size, studio.train.most_in_part)
     part = int(np.clip(math.ceil(steps * whole / epochs), min(LEAST_PART, most), most))
-    one = steps * costs.step + scoring
-    return Plan(steps, part, timed, looking + one, timing, 4.0 * one)
+    one = steps * costs.step
+    return Plan(steps, part, timed, looking + one, timing, 4.0 * (one + scoring))
 
 
 def _looking_seconds(studio: Studio, planned: Planned) -> float:

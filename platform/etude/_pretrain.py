@@ -10,7 +10,7 @@ from typing import Any
 
 from etude.budget import Budget, Clock, parse_bytes, parse_duration
 from etude.data.feed import Feed
-from etude.errors import BudgetError, RecipeError
+from etude.errors import BudgetError, RecipeError, RunError
 from etude.inspection import backbone as backbones
 from etude.inspection import checks
 from etude.inspection import model as models
@@ -18,15 +18,23 @@ from etude.inspection.sets import Opener
 from etude.recipe import Recipe
 from etude.ssl.objectives import OBJECTIVES, Objective
 from etude.training import pacing
-from etude.training.pretrainer import COLLAPSED, Count, HardViews, Neighbours, Pretrainer
+from etude.training.pretrainer import (
+    COLLAPSED,
+    Count,
+    Finite,
+    HardViews,
+    Neighbours,
+    Pretrainer,
+)
 from etude.training.progressive import Progressive
+from etude.training.values import host
 
 # Passes over the images where neither they nor a time are given.
 DEFAULT_EPOCHS = 100
 # How much faster than timed before a training within a time may turn out to be.
 SLACK = 1.5
-# By which it trains where nothing else is said: a rate for a batch of 128, and in proportion.
-RATE, PER = 0.06, 128
+# The batch that an objective's learning rate is for; it grows in proportion.
+PER = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +100,9 @@ def pretrain(
             last dense layer, or the whole model where it does not end in one.
         policy: What makes the views, as the recipe's `augmentation.policy`.
         hard: `etude.HardViews()` makes more than two of each image and keeps the hardest pair.
-        recipe: Optimizer, schedule and the like, in the place of SGD with Nesterov momentum at .06
-            for a batch of 128 and in proportion, decay 5e-4, and a cosine. Batch and policy are
-            those of the arguments.
+        recipe: Optimizer, schedule and the like, in the place of SGD with Nesterov momentum at the
+            objective's `rate` for a batch of 128 and in proportion, decay 5e-4, and a cosine. Batch
+            and policy are those of the arguments.
         neighbours: Labelled images `(x, y)` and others whose classes their features are to tell:
             after epochs the accuracy of weighted nearest neighbours is in the history.
         every: Epochs between two such looks.
@@ -110,6 +118,7 @@ def pretrain(
     Raises:
         EtudeError: The backbone cannot be found or the images do not meet it, before the first
             step.
+        RunError: The loss is not finite any more. The backbone has the weights that it had before.
 
     Example:
         >>> etude.pretrain(model, images, objective="byol", epochs=50)  # doctest: +SKIP
@@ -188,11 +197,27 @@ class Prepared:
         callbacks: Sequence[Any] = (),
         verbose: Any = 0,
     ) -> Pretraining:
-        """Trains for so many epochs or within the time, whichever ends first."""
+        """Trains for so many epochs or within the time, whichever ends first.
+
+        Raises:
+            RunError: The loss is not finite any more. The backbone is as it was before.
+        """
+        before = [host(variable) for variable in self.backbone.variables]
         frame = [side for side in self.feed.source.spec.image_shape if side is not None]
         count = Count(frame, self.batch) if len(frame) == 3 else None
         more = [] if count is None else [count]
-        history = self._trained(time, epochs, [*callbacks, *more], verbose)
+        finite = Finite()
+        history = self._trained(time, epochs, [finite, *callbacks, *more], verbose)
+        if finite.lost is not None:
+            for variable, value in zip(self.backbone.variables, before, strict=True):
+                variable.assign(value)
+            raise RunError(
+                "Pre-training diverged; the backbone has the weights that it had before.",
+                required="a loss that stays finite",
+                received=f"{finite.lost} in epoch {len(history['loss'])}, by {self.objective} at a "
+                f"learning rate of {self.recipe.optimization.learning_rate}",
+                advice="pass a recipe with a lower learning rate, or take another objective",
+            )
         notes, last = list(self.notes), history["spread"][-1]
         if not last > COLLAPSED:
             notes.append(
@@ -256,7 +281,7 @@ def prepared(
     opened, notes = Opener(wanted, resize, memory_budget, None).open(
         images, "unlabeled", labelled=False, finite="passed over", beside=wanted
     )
-    used = _recipe(recipe, batch_size, policy)
+    used = _recipe(recipe, chosen.rate, batch_size, policy)
     feed = Feed(opened.source, 0 if streamed else memory_budget)
     assert feed.size is not None  # what has no end was refused
     spec, scan = opened.source.spec, opened.scan
@@ -318,7 +343,7 @@ def _objective(given: str | Objective) -> Objective:
     return OBJECTIVES[given]()
 
 
-def _recipe(given: Recipe | str | Path | None, batch: int, policy: Any) -> Recipe:
+def _recipe(given: Recipe | str | Path | None, rate: float, batch: int, policy: Any) -> Recipe:
     """The recipe, with the batch and the policy."""
     own = {"compute": {"batch_size": batch}, "augmentation": {"policy": policy}}
     if isinstance(given, str | Path):
@@ -328,7 +353,7 @@ def _recipe(given: Recipe | str | Path | None, batch: int, policy: Any) -> Recip
     return Recipe().give(
         optimization={
             "optimizer": "nesterov",
-            "learning_rate": RATE * batch / PER,
+            "learning_rate": rate * batch / PER,
             "momentum": 0.9,
             "weight_decay": 5e-4,
             "schedule": "cosine",

@@ -23,7 +23,7 @@ from etude.budget import Budget
 from etude.data._base import Arrays
 from etude.data.arrays import ArraySource
 from etude.data.feed import Feed
-from etude.errors import EtudeError
+from etude.errors import EtudeError, RunError
 from etude.findings import Cost, Finding, finding_key
 from etude.recipe import Recipe
 from etude.report import Report
@@ -289,14 +289,17 @@ def _pretrain(session: Session, kept: Kept, ready: Prepared | None) -> None:
     seconds = None
     if budget.seconds is not None:
         seconds = PRETRAINING_SHARE * budget.remaining()
-    found = ready.within(Budget(seconds, clock=budget.clock), epochs)
-    session.notes += found.notes
+    try:
+        found = ready.within(Budget(seconds, clock=budget.clock), epochs)
+        notes = found.notes
+        said = f"{found.objective}, {len(found.history['loss'])} passes over {len(images):,} images"
+    except RunError as error:  # the weights are those of before
+        said = f"{error.what[:1].lower()}{error.what[1:].rstrip('.')}, {error.received}"
+        notes = (f"Training began without it: {said}.",)
+    session.notes += notes
     row = {"part": PRETRAINING, "predicted": seconds, "true": budget.spent() - start}
     session.prepared.ledger.append(row)
-    session.shown.say(
-        f"pre-training: {found.objective}, {len(found.history['loss'])} passes over "
-        f"{len(images):,} images"
-    )
+    session.shown.say(f"pre-training: {said}")
     if path is not None:
         state = {f"model/{i}": host(v) for i, v in enumerate(model.variables)}
         snapshot.write(path, state, {})

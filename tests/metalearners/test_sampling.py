@@ -109,7 +109,10 @@ def studied(
         gain = gains[order] + (lifted if recipe.sampling.rate != 1.0 else 0.0)
         losses = 1.0 - (0.0 if shut else gain) + 0.01 * rng.normal(size=200)
         looks = np.arange(options.get("looks", steps)) + 1
-        return Miniature(np.full(len(looks), tau), looks, 0.0 if shut else 1.0, noise, losses)
+        taus = np.full(len(looks), tau)
+        if "wanted" in options and not options["wanted"](taus, noise):
+            losses = np.zeros(0)  # no trial can be held against them
+        return Miniature(taus, looks, 0.0 if shut else 1.0, noise, losses)
 
     monkeypatch.setattr(studio, "at", at)
     monkeypatch.setattr(studio, "pace", pace)
@@ -323,6 +326,17 @@ def test_what_is_watched_is_the_bound_as_a_step_would_find_it() -> None:
     tau = np.sqrt(np.mean(np.square(expected))) / np.mean(expected)
     np.testing.assert_allclose(watched.taus, tau, rtol=0.03)
     assert len(watched.losses) == studio.problem.validation.count()
+    asked: list[tuple[list[float], float | None]] = []
+
+    def unwanted(taus: np.ndarray[Any, Any], noise: float | None) -> bool:
+        asked.append((taus.tolist(), noise))
+        return False
+
+    again = studio.watch(
+        still, 40, batch=16, part=400, samples=100, order=0, looks=4, looked=400, wanted=unwanted
+    )
+    assert asked == [(watched.taus.tolist(), watched.noise)]
+    assert len(again.losses) == 0
     assert helpers.difference(before, helpers.weights(model)) == 0.0
 
 
@@ -356,6 +370,6 @@ def test_a_real_study_leaves_no_trace_and_watches_tau(monkeypatch: pytest.Monkey
     assert helpers.difference(before, helpers.weights(model)) == 0.0
     assert studio.trainer.selector is None
     taus = np.asarray(finding.evidence["taus"])
-    assert taus[-1] > 2.0 > taus[0]
+    assert taus[-1] > 1.8 > taus[0]
     assert finding.evidence["forward"] == pytest.approx(0.1)
     assert finding.evidence["fixed"] == pytest.approx(0.6)  # 1 - .0035 / (7/8 · .01)

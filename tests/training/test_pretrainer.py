@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 import etude
-from etude.errors import DataError, EtudeError, ModelError, RecipeError
+from etude.errors import DataError, EtudeError, ModelError, RecipeError, RunError
 from etude.inspection import backbone as backbones
 from etude.recipe import Recipe
 from etude.ssl.objectives import OBJECTIVES, Head, SimSiam
@@ -160,6 +160,25 @@ def test_a_collapse_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     rate = Recipe().give(optimization={"optimizer": "adam", "learning_rate": 0.05})
     found = etude.pretrain(model(), images(), recipe=rate, **options(epochs=25))
     assert any("collapsed" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("every", [1, 64])
+def test_what_diverges_ends_and_the_backbone_is_as_before(
+    monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    """By distances that grow without bound at such a rate; looked at in an epoch, or at its end."""
+    monkeypatch.setattr(pretrainer, "LOOKED_AT", every)
+    own = model()
+    before, x = helpers.weights(own), images()
+    rate = Recipe().give(optimization={"optimizer": "sgd", "learning_rate": 1e6})
+    with pytest.raises(RunError, match="diverged") as caught:
+        etude.pretrain(
+            own, x, objective="vicreg", recipe=rate, neighbours=((x, np.arange(len(x)) % 2),) * 2,
+            **options(epochs=4),
+        )  # fmt: skip
+    assert "1000000.0" in str(caught.value) and "in epoch" in str(caught.value)
+    assert "in epoch 4" not in str(caught.value)
+    assert helpers.difference(before, helpers.weights(own)) == 0.0
 
 
 def gratings(count: int, seed: int) -> tuple[Any, Any]:

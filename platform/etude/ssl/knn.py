@@ -60,11 +60,14 @@ def effective_rank(features: Floats) -> float:
     """The exponential of the entropy of the features' singular values, over their sum.
 
     As many as there are directions where all are as long, and 1 where all features lie on a line
-    (Roy & Vetterli 2007). Of centred features: 0 where all are the same.
+    (Roy & Vetterli 2007). Of centred features: 0 where all are the same. NaN where any is not
+    finite.
 
     Args:
         features: `(samples, features)`.
     """
+    if not np.isfinite(features).all():
+        return float("nan")
     values = np.linalg.svd(features - features.mean(axis=0), compute_uv=False)
     total = values.sum()
     if total <= 1e-12 * max(1.0, float(np.abs(features).max())):

@@ -21,7 +21,10 @@ from etude.training import _keras_compat, flops, gradients, low_resolution
 from etude.training.backends import tensorflow as backend
 from etude.training.linear_probe import linear_probe
 from etude.training.trainer import Trainer, gathered
+from etude.training.values import host
 
+# Steps between two looks at the loss, which wait for the device.
+LOOKED_AT = 64
 COLLAPSED = 0.1
 """The spread below which embeddings count as all the same."""
 
@@ -295,6 +298,33 @@ class Count(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
         if sides not in self._each:
             self._each[sides] = self.batch * trainer.flops(self.image)
         self.total += self._each[sides]
+
+
+class Finite(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
+    """Ends a training whose loss is not finite any more.
+
+    Attributes:
+        lost: That loss, if there was one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost: float | None = None
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Looks after every so many steps: the logs have a mean over those of the epoch."""
+        if (batch + 1) % LOOKED_AT == 0:
+            self._look(logs)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Looks after the last step, too."""
+        self._look(logs)
+
+    def _look(self, logs: Mapping[str, Any] | None) -> None:
+        trainer: Any = self.model
+        loss = float(host((logs or {}).get("loss", 0.0)))
+        if not np.isfinite(loss):
+            self.lost, trainer.stop_training = loss, True
 
 
 class Neighbours(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]

@@ -533,6 +533,7 @@ class Studio:
         order: int,
         looks: int,
         looked: int,
+        wanted: Callable[[np.ndarray[Any, Any], float | None], bool] = lambda taus, noise: True,
     ) -> Miniature:
         """As `miniature`, by a Trainer that chooses no samples: nothing else is traced for it.
 
@@ -547,6 +548,8 @@ class Studio:
             order: As of `miniature`.
             looks: How often τ is looked at, in the middle of equal stretches.
             looked: Of how many samples each time, about.
+            wanted: Whether the samples' losses are, given `taus` and `noise`; else there are none.
+                They take a trace and a pass over the validation samples.
         """
         size = self.evaluation_batch
         # Others than those of the steps about to be done, and as many at once as a step scores.
@@ -565,8 +568,9 @@ class Studio:
             looking = Looks(after, look)
             with isolated(self.trainer):
                 noise = self._short_run(steps, batch, order, part, [looking])
-                losses = self._sample_losses(samples)
-            return Miniature(np.asarray(taus), np.asarray(looking.done), 0.0, noise, losses)
+                found = np.asarray(taus)
+                losses = self._sample_losses(samples) if wanted(found, noise) else np.zeros(0)
+            return Miniature(found, np.asarray(looking.done), 0.0, noise, losses)
 
     def miniature(
         self, recipe: Recipe, steps: int, *, batch: int, part: int, samples: int, order: int

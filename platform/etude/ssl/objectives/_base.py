@@ -42,6 +42,8 @@ class Objective(abc.ABC):
         projector: From the backbone's features to embeddings.
         predictor: From embeddings of the view that is asked to those of the other; or `None`.
         keep: What the moving average keeps of itself in a step.
+        rate: The learning rate for a batch of 128 where none is given, of SGD with momentum. It
+            suits runs of minutes and up; a loss that is a large sum takes a smaller one.
     """
 
     name: ClassVar[str]
@@ -49,6 +51,7 @@ class Objective(abc.ABC):
     projector: ClassVar[Head]
     predictor: ClassVar[Head | None] = None
     keep: ClassVar[float] = 0.99
+    rate: ClassVar[float] = 0.3
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """What is kept from step to step, before the first."""
