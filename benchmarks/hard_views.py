@@ -101,10 +101,11 @@ def follow(copy: Any, network: Any, keep: float) -> None:
 
 def trainer(args: argparse.Namespace, arm: str, hard: HardViews, seed: int = 0) -> Pretrainer:
     """The Trainer of an arm."""
+    objective = OBJECTIVES[args.objective]()
     made = (MultiCrop if arm == "multi-crop" else Pretrainer)(
         backbone(args, seed),
-        OBJECTIVES[args.objective](),
-        _recipe(None, args.batch, "contrastive"),
+        objective,
+        _recipe(None, objective.rate, args.batch, "contrastive"),
         value_range=(0, 255),
         hard=None if arm == "plain" else hard,
         seed=seed,
