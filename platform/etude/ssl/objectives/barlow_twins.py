@@ -19,7 +19,7 @@ class BarlowTwins(Objective):
     name = "barlow_twins"
     target = "both"
     projector = Head((512, 512, 512))
-    rate = 0.06
+    rate = 0.1
 
     def __init__(self, weight: float = 5e-3) -> None:
         self.weight = weight

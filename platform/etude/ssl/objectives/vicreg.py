@@ -21,7 +21,7 @@ class VICReg(Objective):
     name = "vicreg"
     target = "both"
     projector = Head((512, 512, 512))
-    rate = 0.06
+    rate = 0.02
 
     def __init__(
         self, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0
