@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+import etude
 from etude.budget import Budget, CostModel
 from etude.findings import Finding
 from etude.problem import Problem
@@ -21,6 +22,7 @@ from etude.training.studio import Miniature, Pace, Studio
 from etude_metalearners import Sampling, sampling
 from etude_metalearners._base import Planned
 
+from ..machine import Machine
 from ..training import helpers
 
 GIVEN = Recipe().give(compute={"batch_size": 16}, optimization={"learning_rate": 0.01})
@@ -373,3 +375,37 @@ def test_a_real_study_leaves_no_trace_and_watches_tau(monkeypatch: pytest.Monkey
     assert taus[-1] > 1.8 > taus[0]
     assert finding.evidence["forward"] == pytest.approx(0.1)
     assert finding.evidence["fixed"] == pytest.approx(0.6)  # 1 - .0035 / (7/8 · .01)
+
+
+@pytest.mark.slow
+def test_all_that_watching_costs_is_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is given that time back ends with the same bits as one without the study."""
+    machine = Machine()
+    machine.install(monkeypatch)
+    monkeypatch.setattr(Sampling, "gain", 1.0)
+    learn = Sampling.learn
+
+    def timeless(self: Sampling, *args: Any) -> Finding:
+        before = machine.now
+        finding = learn(self, *args)
+        assert machine.now > before
+        machine.now = before
+        return finding
+
+    class Tick(keras.callbacks.Callback):  # type: ignore[misc, unused-ignore]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            machine.now += 0.05
+
+    monkeypatch.setattr(Sampling, "learn", timeless)
+    ends, whys = [], []
+    for kept in ([], ["sampling"]):
+        machine.now, model = 0.0, helpers.functional()
+        report = etude.fit(
+            model, helpers.images(480), time_budget=20.0, clock=machine, seed=0, verbose=0,
+            callbacks=[Tick()],
+            keep=["compute", "optimization", "regularization", "augmentation", *kept],
+        )  # fmt: skip
+        ends.append(helpers.weights(model))
+        whys += [one.why for one in report.findings if one.learner == "sampling"]
+    assert whys[0].startswith("τ ends") and whys[1].startswith("Not studied")
+    assert helpers.difference(*ends) == 0.0

@@ -162,6 +162,31 @@ def test_a_collapse_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("collapsed" in note for note in found.notes)
 
 
+def test_what_dino_sorts_by_are_cosines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At first, and after steps that are far too long."""
+    monkeypatch.undo()  # with its own head
+    own = model()
+    body = keras.Model(own.inputs, own.layers[-2].output)
+    recipe = Recipe().give(
+        optimization={"optimizer": "sgd", "learning_rate": 5.0},
+        augmentation={"policy": "standard_cifar"},
+    )
+    objective = OBJECTIVES["dino"]()
+    trainer = pretrainer.Pretrainer(body, objective, recipe, value_range=(0.0, 255.0))
+    trainer.compile()
+    assert trainer.model.projector.output_shape[-1] == 1024
+    features = 30.0 * np.random.default_rng(0).normal(size=(50, body.output_shape[-1]))
+    kernel = trainer.model.projector.layers[-1].kernel
+    start = np.asarray(kernel).copy()
+    for _ in range(2):
+        np.testing.assert_allclose(np.linalg.norm(kernel, axis=0), 1.0, rtol=1e-5)
+        said = np.asarray(trainer.model.projector(features, training=True))
+        assert 0.1 < np.abs(said).max() <= 1.0 + 1e-5
+        data = tf.data.Dataset.from_tensors((images(16).astype(np.float32),))
+        trainer.fit(data.repeat(3), verbose=0)
+    assert np.abs(np.asarray(kernel) - start).max() > 1e-3
+
+
 @pytest.mark.parametrize("every", [1, 64])
 def test_what_diverges_ends_and_the_backbone_is_as_before(
     monkeypatch: pytest.MonkeyPatch, every: int

@@ -409,8 +409,15 @@ def built(head: Head, inputs: int, seed: int) -> keras.Sequential:
     for place, (width, own) in enumerate(zip(head.widths, seeds, strict=True), start=1):
         last = place == len(head.widths)
         start = keras.initializers.GlorotUniform(seed=int(own))
-        bias = last and head.bias and not head.normalized
+        if head.cosines and last:
+            stack.append(layers.UnitNormalization(dtype="float32"))
+            stack.append(_prototypes(width, start))
+            break
+        linear = head.cosines and place == len(head.widths) - 1
+        bias = linear or (last and head.bias and not head.normalized)
         stack.append(layers.Dense(width, use_bias=bias, kernel_initializer=start, dtype="float32"))
+        if linear:
+            continue
         if not last or head.normalized:
             shifted = not last
             stack.append(
@@ -420,7 +427,19 @@ def built(head: Head, inputs: int, seed: int) -> keras.Sequential:
             )
         if not last:
             stack.append(layers.Activation("relu", dtype="float32"))
-    return keras.Sequential(stack)
+    made = keras.Sequential(stack)
+    if head.cosines:  # from the first step on, and not only after it
+        kernel = made.layers[-1].kernel
+        kernel.assign(kernel.constraint(kernel.value))
+    return made
+
+
+def _prototypes(width: int, start: Any) -> Any:
+    """A dense layer whose columns have a length of 1, also after every step."""
+    unit = keras.constraints.UnitNorm(axis=0)
+    return keras.layers.Dense(
+        width, use_bias=False, kernel_initializer=start, kernel_constraint=unit, dtype="float32"
+    )
 
 
 def spread(embeddings: Any) -> Any:

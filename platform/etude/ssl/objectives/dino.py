@@ -14,7 +14,8 @@ from etude.ssl.objectives._base import Head, Objective, State
 class DINO(Objective):
     """The cross-entropy of a sharper, centred sorting and the network's own.
 
-    Caron et al. 2021, equations 2 and 4.
+    Caron et al. 2021, equations 2 and 4. What is sorted by are cosines (their appendix C): over
+    temperatures as low as these, products of any length are one-sided from the first step.
 
     Args:
         student: Temperature of the view that is asked.
@@ -24,7 +25,7 @@ class DINO(Objective):
 
     name = "dino"
     target = "momentum"
-    projector = Head((512, 512, 1024), bias=False)
+    projector = Head((512, 512, 256, 1024), cosines=True)
     keep = 0.996
 
     def __init__(self, student: float = 0.1, teacher: float = 0.04, kept: float = 0.9) -> None:
