@@ -401,7 +401,7 @@ def test_all_that_watching_costs_is_its_time(monkeypatch: pytest.MonkeyPatch) ->
     for kept in ([], ["sampling"]):
         machine.now, model = 0.0, helpers.functional()
         report = etude.fit(
-            model, helpers.images(480), time_budget=20.0, clock=machine, seed=0, verbose=0,
+            model, helpers.images(900), time_budget=20.0, clock=machine, seed=0, verbose=0,
             callbacks=[Tick()],
             keep=["compute", "optimization", "regularization", "augmentation", *kept],
         )  # fmt: skip
