@@ -303,6 +303,29 @@ def test_distillation_is_of_classes_that_exclude_each_other() -> None:
         etude.distill(helpers.functional(), quadrants, helpers.images(), alpha=2.0, verbose=0)
 
 
+@pytest.mark.parametrize(("most", "taught"), [(0.4, 8), (0.9, 19), (0.08, 0)])
+def test_the_surest_fifth_is_learned_from_where_no_more_is_sure(
+    monkeypatch: pytest.MonkeyPatch, most: float, taught: int
+) -> None:
+    """Of 40 images, of which the teacher has gone from 5 % to `most` of the way to certainty."""
+
+    def pale(images: Any) -> Any:
+        share = np.linspace(0.05, most, len(images))[:, None]
+        return 0.25 + share * (np.eye(4)[quadrants(images).argmax(axis=1)] - 0.25)
+
+    fits = Fits(monkeypatch, 0.1)
+    x, y = helpers.images(40)
+    options: dict[str, Any] = {"teacher": pale, "rounds": 1, "labelled_share": 0.0, "verbose": 0}
+    if not taught:
+        with pytest.raises(DataError, match="sure of no image"):
+            etude.noisy_student(helpers.functional(), (x, y), x, (x, y), **options)
+        return
+    etude.noisy_student(helpers.functional(), (x, y), x, (x, y), **options)
+    (images, _), _, _ = fits.calls[0]
+    surest = {image.tobytes() for image in x[40 - taught :]}
+    assert {image.tobytes() for image in images[40:]} == surest
+
+
 @pytest.mark.slow
 def test_students_learn_what_few_labels_do_not_tell(tmp_path: Path) -> None:
     """From a teacher's answers alone, without a single label of its own that is right."""

@@ -19,6 +19,9 @@ from etude.training.checks import is_crossentropy
 BLOCK = 1024
 # Masks are learned from where at least this share of their pixels is sure.
 SURE_PIXELS = 0.5
+# Where no threshold is given, the way from chance to certainty that a teacher has to have gone; and
+# where it has not with so many images (with answers, not masks), the shorter way for the surest.
+SURE, LEAST_SURE, SURE_AT_ALL = 0.5, 0.2, 0.1
 # The mask value for pixels that the teacher is unsure of, where the user names none.
 UNSURE = 255
 # How far the probabilities of a teacher's may be from a sum of 1.
@@ -148,16 +151,21 @@ class Pupil:
 
     def lessons(self, said: Iterable[Array], threshold: float | None) -> Lessons:
         """What a student learns from what a teacher says of all images without labels."""
-        task = self.problem.task
+        task, given = self.problem.task, threshold is not None
+        chance = 1.0 / self.classes if self.exclusive else 0.5
         if threshold is None:
-            # Halfway between chance and certainty.
-            threshold = (1.0 + (1.0 / self.classes if self.exclusive else 0.5)) / 2.0
+            threshold = chance + SURE * (1.0 - chance)
         if task.name == "semantic_segmentation":
             return self._masks(said, threshold)
         told = np.concatenate(list(said))
         sure = pseudo_labels.certainty(
             told.reshape(len(told), -1), exclusive=self.exclusive
         )  # of one output without an axis, too
+        if not given:
+            # A teacher that learned little is sure of nothing, and yet its surest answers are worth
+            # learning from: they are balanced, and a student that does not help is dropped.
+            least = chance + SURE_AT_ALL * (1.0 - chance)
+            threshold = min(threshold, max(least, float(np.quantile(sure, 1.0 - LEAST_SURE))))
         answers = self._answers(told)
         if task.name == "multi_label":
             chosen = np.flatnonzero(sure >= threshold)

@@ -108,7 +108,8 @@ def noisy_student(
             teacher. It sees the images as the model does.
         rounds: Students, one after the other.
         threshold: How sure the teacher has to be, from 0 to 1; left out, halfway between chance
-            and certainty.
+            and certainty, or as sure as it is of the surest fifth where that is less, and a tenth
+            of the way at least. Of masks it is halfway in any case.
         labelled_share: The share of a student's samples that labelled ones are at least: they are
             repeated where they are fewer.
         noise: The students' `augmentation.policy`; left out, as the recipe says, or as a study
