@@ -66,10 +66,10 @@ def augmented(policy: Policy, x: Any, y: Any, seed: int = 0) -> Batch:
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
-        ("rotation", "float32"),
+        pytest.param("rotation", "float32", marks=pytest.mark.slow),
         ("shear_x", "float64"),
         ("translation_y", "uint16"),
-        ("zoom_in", "float32"),
+        pytest.param("zoom_in", "float32", marks=pytest.mark.slow),
         ("mirror_horizontal", "float32"),
     ],
 )

@@ -187,7 +187,7 @@ def test_what_dino_sorts_by_are_cosines(monkeypatch: pytest.MonkeyPatch) -> None
     assert np.abs(np.asarray(kernel) - start).max() > 1e-3
 
 
-@pytest.mark.parametrize("every", [1, 64])
+@pytest.mark.parametrize("every", [1, pytest.param(64, marks=pytest.mark.slow)])
 def test_what_diverges_ends_and_the_backbone_is_as_before(
     monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
