@@ -24,7 +24,7 @@ from learning_rate import cifar
 from time_to_accuracy import test_part
 
 import etude
-from etude._pretrain import PER
+from etude._pretrain import _recipe
 from etude.inspection import backbone as backbones
 from etude.ssl.objectives import OBJECTIVES
 from etude.training.pretrainer import Neighbours
@@ -49,32 +49,18 @@ def trained(arm: str, args: argparse.Namespace, train: Any, seed: int) -> dict[s
         trainer.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         trainer.fit(x, y, batch_size=args.batch, epochs=args.epochs, verbose=0)
     elif arm != "random":
+        rate = OBJECTIVES[arm].rate if args.rate is None else args.rate
         result = etude.pretrain(
             model, x, objective=arm, epochs=args.epochs, batch_size=args.batch, seed=seed,
-            verbose=0, recipe=told(args),
+            verbose=0, recipe=_recipe(None, rate, args.batch, "contrastive"),
         )  # fmt: skip
         found = {
-            "rate": args.rate,
+            "rate": rate,
             "loss": result.history["loss"][-1],
             "spread": result.history["spread"][-1],
             "flops": result.flops,
         }
     return {"model": model, "seconds": time.monotonic() - start, **found}
-
-
-def told(args: argparse.Namespace) -> etude.Recipe | None:
-    """What `etude.pretrain` takes by itself, but for the rate."""
-    if args.rate is None:
-        return None
-    return etude.Recipe().give(
-        optimization={
-            "optimizer": "nesterov",
-            "learning_rate": args.rate * args.batch / PER,
-            "momentum": 0.9,
-            "weight_decay": 5e-4,
-            "schedule": "cosine",
-        }
-    )
 
 
 def main() -> None:
@@ -113,9 +99,9 @@ def main() -> None:
         for name in ("knn_accuracy", "probe_accuracy"):
             mean, half = interval([row[name] for row in rows if row["arm"] == arm])
             means[f"{arm} {name}"] = {"mean": mean, "half": half}
-        said = (f"{100 * means[f'{arm} {name}']['mean']:.1f}" for name in
+        told = (f"{100 * means[f'{arm} {name}']['mean']:.1f}" for name in
                 ("knn_accuracy", "probe_accuracy"))  # fmt: skip
-        print(arm, *said)
+        print(arm, *told)
     finish("objectives", quick=args.quick, means=means)
 
 

@@ -16,6 +16,7 @@ from etude import _choice, _trials, _use
 from etude._choice import BOTH, NONE, PRETRAINED, STUDENT, Outcome
 from etude._pupil import Pupil
 from etude._session import Session
+from etude._student import looks_seconds
 from etude.data._base import Arrays
 from etude.errors import RecipeError, RunError
 from etude.recipe import Recipe
@@ -324,6 +325,12 @@ def test_what_wins_is_done_in_time(monkeypatch: pytest.MonkeyPatch, machine: Mac
     assert {"loss", "accuracy"} <= set(values)
 
 
+def test_a_look_at_many_test_samples_is_not_many_traces() -> None:
+    """A second for a first look at a few samples, and a millisecond for each one more."""
+    assert looks_seconds(1.0, 1e-3, 0) == 2.0
+    assert looks_seconds(1.0, 1e-3, 10_000) == pytest.approx(12.0)
+
+
 @pytest.mark.slow
 def test_a_student_that_wins_is_taught(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
     Told(monkeypatch, machine, {STUDENT: 5.0})
@@ -425,13 +432,22 @@ def test_where_nothing_can_be_chosen_it_is_said(
 
 @pytest.mark.slow
 def test_a_pretraining_that_diverges_is_left_out(
-    monkeypatch: pytest.MonkeyPatch, machine: Machine
+    monkeypatch: pytest.MonkeyPatch, machine: Machine, tmp_path: Path
 ) -> None:
     def diverged(self: Any, *args: Any, **options: Any) -> Any:
         raise RunError("It diverged.", required="", received="nan in epoch 3", advice="")
 
+    def killed(self: Session, *args: Any, **options: Any) -> Report:
+        raise KeyboardInterrupt
+
     monkeypatch.setattr(_use.Prepared, "within", diverged)
-    report = fitted(machine, recipe=Recipe().give(semisupervised={"method": PRETRAINED}))
+    given = Recipe().give(semisupervised={"method": PRETRAINED})
+    with monkeypatch.context() as context:
+        context.setattr(Session, "perform", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fitted(machine, recipe=given, run_dir=tmp_path)
+    monkeypatch.setattr(_use.Prepared, "within", None)  # it is not begun again, and still said
+    report = fitted(machine, recipe=given, run_dir=tmp_path)
     assert "Training began without it: it diverged, nan in epoch 3." in report.notes
     assert report.budget["steps"] > 0
 

@@ -284,6 +284,14 @@ def prepared(
     used = _recipe(recipe, chosen.rate, batch_size, policy)
     feed = Feed(opened.source, 0 if streamed else memory_budget)
     assert feed.size is not None  # what has no end was refused
+    batch = min(batch_size, feed.size)
+    if batch < 2:
+        raise RecipeError(
+            "One image is normalized to nothing, and there is no other to tell it from.",
+            required="at least two images in a batch",
+            received=f"batch_size={batch_size}, {feed.size} images",
+            advice="pass more images, or a larger batch",
+        )
     spec, scan = opened.source.spec, opened.scan
     trainer = Pretrainer(
         body,
@@ -297,7 +305,7 @@ def prepared(
     return Prepared(
         trainer=trainer,
         feed=feed,
-        batch=min(batch_size, feed.size),
+        batch=batch,
         backbone=body,
         objective=chosen.name,
         recipe=used,

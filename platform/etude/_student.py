@@ -127,11 +127,14 @@ def taught(
     start = budget.spent()
     score, weights = pupil.score(), model.get_weights()
     looked = budget.spent() - start
+    start = budget.spent()
     lessons = pupil.lessons(pupil.probabilities(model), None)
     second = None
     if len(lessons.images):
-        reserved = looked * _looks(session) + FINISH_SECONDS
-        reserved += PAGE_SECONDS if session.store else 0.0
+        validation, test = session.problem.validation, session.problem.test
+        each = min(looked / validation.count(), (budget.spent() - start) / pupil.count)
+        reserved = looks_seconds(looked, each, 0 if test is None else test.count())
+        reserved += FINISH_SECONDS + (PAGE_SECONDS if session.store else 0.0)
         second = _student(
             session, session_of, kept, method, pupil, lessons, reserved, callbacks, study=study
         )
@@ -155,10 +158,16 @@ def _until(budget: Budget, seconds: float | None) -> Iterator[None]:
         budget.seconds = whole
 
 
-def _looks(session: Session) -> float:
-    """Passes over the validation data that the end costs: two of these, and one of the test's."""
-    validation, test = session.problem.validation, session.problem.test
-    return 2.0 + (0.0 if test is None else test.count() / max(1, validation.count()))
+def looks_seconds(looked: float, each: float, tested: int) -> float:
+    """What looking at both costs at the end.
+
+    Args:
+        looked: Seconds of a first look at the validation data. Most of it is tracing, if they are
+            few, and there are two more such looks.
+        each: Seconds of a sample beside that.
+        tested: Test samples, which the second of these traces serves too.
+    """
+    return 2.0 * looked + each * tested
 
 
 def _student(

@@ -275,6 +275,7 @@ def _pretrain(session: Session, kept: Kept, ready: Prepared | None) -> None:
         state, _ = snapshot.read(path)
         for index, variable in enumerate(model.variables):
             variable.assign(state[f"model/{index}"])
+        session.notes += kept.values.get("notes", [])
         return
     start = budget.spent()
     session.shown.phase("pre-training on images without labels")
@@ -303,7 +304,8 @@ def _pretrain(session: Session, kept: Kept, ready: Prepared | None) -> None:
     if path is not None:
         state = {f"model/{i}": host(v) for i, v in enumerate(model.variables)}
         snapshot.write(path, state, {})
-        kept.put(pretrained=True, rows=[*kept.values.get("rows", []), row])
+        rows = [*kept.values.get("rows", []), row]
+        kept.put(pretrained=True, notes=list(notes), rows=rows)
 
 
 def _images(session: Session) -> Any:

@@ -163,7 +163,7 @@ def test_a_collapse_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_dino_sorts_by_are_cosines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At first, and after steps that are far too long."""
+    """At first, and after steps that are far too long; the copy's too."""
     monkeypatch.undo()  # with its own head
     own = model()
     body = keras.Model(own.inputs, own.layers[-2].output)
@@ -176,15 +176,18 @@ def test_what_dino_sorts_by_are_cosines(monkeypatch: pytest.MonkeyPatch) -> None
     trainer.compile()
     assert trainer.model.projector.output_shape[-1] == 1024
     features = 30.0 * np.random.default_rng(0).normal(size=(50, body.output_shape[-1]))
-    kernel = trainer.model.projector.layers[-1].kernel
+    kernel, copied = (part.projector.layers[-1].kernel for part in (trainer.model, trainer._copy()))
     start = np.asarray(kernel).copy()
     for _ in range(2):
-        np.testing.assert_allclose(np.linalg.norm(kernel, axis=0), 1.0, rtol=1e-5)
+        for columns in (kernel, copied):
+            np.testing.assert_allclose(np.linalg.norm(columns, axis=0), 1.0, rtol=1e-5)
         said = np.asarray(trainer.model.projector(features, training=True))
         assert 0.1 < np.abs(said).max() <= 1.0 + 1e-5
         data = tf.data.Dataset.from_tensors((images(16).astype(np.float32),))
         trainer.fit(data.repeat(3), verbose=0)
-    assert np.abs(np.asarray(kernel) - start).max() > 1e-3
+    moved = np.asarray(kernel) - start
+    assert np.abs(moved).max() > 1e-3
+    assert 0.0 < np.abs(np.asarray(copied) - start).max() < np.abs(moved).max()
 
 
 @pytest.mark.parametrize("every", [1, pytest.param(64, marks=pytest.mark.slow)])
@@ -249,6 +252,7 @@ def test_images_without_labels_may_stream() -> None:
         ({"objective": "simclrr"}, RecipeError, "no such objective"),
         ({"policy": "none"}, RecipeError, "would be the same"),
         ({"probe": True}, RecipeError, "needs labelled images"),
+        ({"batch_size": 1}, RecipeError, "no other to tell it from"),
         ({"backbone": "nobody"}, ModelError, "no layer of this name"),
         ({"images": np.zeros((0, 8, 8, 1), np.uint8)}, EtudeError, "no images"),
         ({"images": np.full((16, 8, 8, 1), np.nan, np.float32)}, DataError, "NaN|finite"),

@@ -23,10 +23,10 @@ from etude.training.linear_probe import linear_probe
 from etude.training.trainer import Trainer, gathered
 from etude.training.values import host
 
-# Steps between two looks at the loss, which wait for the device.
-LOOKED_AT = 64
 COLLAPSED = 0.1
 """The spread below which embeddings count as all the same."""
+# Steps between two looks at the loss, which wait for the device.
+LOOKED_AT = 64
 
 
 class Siamese(keras.Model):  # type: ignore[misc, unused-ignore]
@@ -414,7 +414,7 @@ def built(head: Head, inputs: int, seed: int) -> keras.Sequential:
             stack.append(_prototypes(width, start))
             break
         linear = head.cosines and place == len(head.widths) - 1
-        bias = linear or (last and head.bias and not head.normalized)
+        bias = linear or (last and not head.normalized)
         stack.append(layers.Dense(width, use_bias=bias, kernel_initializer=start, dtype="float32"))
         if linear:
             continue
@@ -501,4 +501,6 @@ def _follow(copy: Siamese, network: Siamese, keep: float) -> None:
     for own, other in _pairs(copy, network):
         if id(other) in trained:
             share = ops.cast(1.0 - keep, own.dtype)
-            own.assign_add((other.value - own.value) * share)
+            mean = own.value + (other.value - own.value) * share
+            unit = getattr(own, "constraint", None)  # means of columns of length 1 are shorter
+            own.assign(mean if unit is None else unit(mean))

@@ -22,14 +22,12 @@ class Head:
     Attributes:
         widths: Of the layers.
         normalized: Whether the last is normalized too, without scale and shift.
-        bias: Whether the last has a bias.
         cosines: Whether its outputs are cosines: the layer before it is linear, its rows have a
             length of 1, and so have the last one's columns, which have no bias.
     """
 
     widths: tuple[int, ...]
     normalized: bool = False
-    bias: bool = True
     cosines: bool = False
 
 
